@@ -1,0 +1,44 @@
+# pneumod: `make demo` shows it, `make test` checks it. Both need Python 3.11 with venv, and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint sim mosquitto clean
+
+demo: .venv/installed
+	$(BIN)/pneumod demo $(ARGS)
+
+test: .venv/installed-dev mosquitto lint
+	$(BIN)/pytest $(ARGS)
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Thousands of virtual nodes on a faulty bus; a failure prints the seed that repeats it: make sim ARGS=…
+sim: .venv/installed-dev
+	$(BIN)/pytest tests/sim $(ARGS)
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train]'
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,dev]'
+	touch $@
+
+# Mosquitto is a part of the tests: without root or sudo they go on without it, and say so.
+mosquitto:
+	@if PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then as_root=""; else as_root="sudo -n"; fi; \
+	if $$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends mosquitto; then \
+		$$as_root systemctl disable --now mosquitto 2>/dev/null || true; \
+	else \
+		echo "Mosquitto is not installed and can't be installed here: the tests that need it are skipped"; \
+		echo "(tests/broker/test_mosquitto_conf.py and tests/integration). By hand: apt-get install mosquitto"; \
+	fi
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,92 @@
+"""How the daemon and a child talk: length-prefixed msgpack over the child's stdin and stdout.
+
+The daemon sends one job at a time; the child answers with any number of Progress and Note frames, then
+exactly one Done or Failed. End of file on stdin ends the child; killing the child cancels its job.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import traceback
+from collections.abc import Callable
+from typing import BinaryIO, Literal
+
+import msgspec
+from msgspec import Struct
+
+from pneumod import wire
+from pneumod.core.jobs import Job, Outcome
+from pneumod.errors import PneumodError
+from pneumod.messages import Activity
+
+HEADER = struct.Struct("<I")
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+
+
+class Progress(Struct, frozen=True, tag=True):
+    """How far the job is: `fraction` in [0, 1]."""
+
+    activity: Activity
+    fraction: float
+    samples_per_s: float = 0.0
+
+
+class Note(Struct, frozen=True, tag=True):
+    """A line for the daemon's log."""
+
+    component: Literal["train", "preprocess", "predict", "master", "worker"]
+    level: Literal["info", "warning", "error"]
+    text: str
+
+
+class Done(Struct, frozen=True, tag=True):
+    outcome: Outcome
+
+
+class Failed(Struct, frozen=True, tag=True):
+    why: str
+
+
+Frame = Progress | Note | Done | Failed
+Tell = Callable[[Progress | Note], None]
+
+
+def pack_frame(value: Job | Frame) -> bytes:
+    body = wire.pack(value)
+    return HEADER.pack(len(body)) + body
+
+
+def unpack_job(body: bytes) -> Job:
+    return msgspec.convert(wire.unpack(body), Job)  # type: ignore[no-any-return]
+
+
+def unpack_frame(body: bytes) -> Frame:
+    return msgspec.convert(wire.unpack(body), Frame)  # type: ignore[no-any-return]
+
+
+def claim_stdout() -> BinaryIO:
+    """The real stdout for frames, with file descriptor 1 turned to stderr: Keras prints on it."""
+    frames = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return frames
+
+
+def serve(frames: BinaryIO, handle: Callable[[Job, Tell], Outcome]) -> None:
+    """Serve jobs until stdin ends. An exception of a job is its failure, not the child's end."""
+
+    def send(frame: Frame) -> None:
+        frames.write(pack_frame(frame))
+        frames.flush()
+
+    while header := sys.stdin.buffer.read(HEADER.size):
+        (size,) = HEADER.unpack(header)
+        job = unpack_job(sys.stdin.buffer.read(size))
+        try:
+            send(Done(handle(job, send)))
+        except PneumodError as error:
+            send(Failed(str(error)))
+        except Exception as error:  # a bug or a library's fault: the traceback goes to the log
+            traceback.print_exc()
+            send(Failed(f"{type(error).__name__}: {error}"))

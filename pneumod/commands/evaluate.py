@@ -1,0 +1,39 @@
+"""`pneumod evaluate`: score a model on a folder of labelled images."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+
+from pneumod import RESEARCH_ONLY
+from pneumod.commands.predict import chosen_model
+from pneumod.images.folders import labelled_files
+from pneumod.images.load import printable
+from pneumod.learning.evaluate import Evaluation, evaluate
+from pneumod.learning.predict import Predictor
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the scores; images that could not be read are listed, and change no exit code."""
+    result = evaluate(Predictor(chosen_model(args)), labelled_files(args.data))
+    if args.json:
+        skipped = [{"path": printable(path), "reason": reason} for path, reason in result.skipped]
+        print(json.dumps({**dataclasses.asdict(result), "skipped": skipped}))
+    else:
+        print(_readable(result))
+        print(RESEARCH_ONLY, file=sys.stderr)
+    return 0
+
+
+def _readable(result: Evaluation) -> str:
+    lines = [
+        f"{result.images} images, model {result.model}, threshold {result.threshold:.3f}",
+        f"  AUC          {result.auc:.3f}",
+        f"  accuracy     {result.accuracy:.3f}",
+        f"  sensitivity  {result.sensitivity:.3f}",
+        f"  specificity  {result.specificity:.3f}",
+        *(f"  set aside: {printable(path)}: {reason}" for path, reason in result.skipped),
+    ]
+    return "\n".join(lines)

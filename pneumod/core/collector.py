@@ -1,0 +1,117 @@
+"""One open round, as its master sees it: who is in, who is out and why, when it is over.
+
+An answer goes through three steps: its TrainResult came, its update was fetched, the update was checked.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from pneumod.core.jobs import Check, Fetch, Job
+from pneumod.core.membership import Members
+from pneumod.core.state import State
+from pneumod.messages import LeftOut, RoundOpen, Takeover, TrainResult
+
+REJOIN_MS = 15_000  # how long a round that is else complete waits for a node that died
+MAX_FETCHES = 4  # updates on their way to the master at one time
+
+
+class Collector:
+    """The answers to one RoundOpen."""
+
+    def __init__(self, state: State, members: Members, opened: RoundOpen) -> None:
+        self.state = state
+        self.members = members
+        self.opened = opened
+        self.opened_ms = state.now_ms
+        self.deadline_at_ms = state.now_ms + opened.deadline_ms
+        self.results: dict[int, TrainResult] = {}
+        self.accepted: dict[int, TrainResult] = {}
+        self.refused: dict[int, str] = {}
+        self.pending: dict[Job, int] = {}  # fetches and checks under way, with their node
+
+    def hear_result(self, node: int, result: TrainResult) -> None:
+        """Take an answer; its update is fetched from the sender."""
+        if result.key != self.opened.key or node not in self.opened.who:
+            return
+        if node in self.results or node in self.refused:
+            return
+        if self.opened.train and (result.update is None or result.samples == 0):
+            self._refuse(node, "an answer without an update")
+            return
+        self.results[node] = result
+        self._fetch()
+
+    def job_done(self, job: Job) -> bool:
+        """Whether the job was one of this round's."""
+        node = self.pending.pop(job, None)
+        if node is None:
+            return False
+        if isinstance(job, Fetch):
+            self.state.held.add(job.blob.digest)
+            self._check(node, self.results[node])
+        elif isinstance(job, Check):
+            self.accepted[node] = self.results[node]
+        self._fetch()
+        return True
+
+    def job_failed(self, job: Job, why: str) -> bool:
+        """Whether the job was one of this round's. A lost fetch lets the node answer again; a bad update doesn't."""
+        node = self.pending.pop(job, None)
+        if node is None:
+            return False
+        del self.results[node]
+        if isinstance(job, Check):
+            self._refuse(node, why)
+        self._fetch()
+        return True
+
+    def over(self) -> bool:
+        """Whether nobody is worth waiting for: all are in, out, or dead for long enough."""
+        if self.state.now_ms >= self.deadline_at_ms:
+            return True
+        return all(n not in self.results and self.members.lost_ms(n) >= REJOIN_MS for n in self.missing())
+
+    def missing(self) -> list[int]:
+        return [n for n in self.opened.who if n not in self.accepted and n not in self.refused]
+
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Who doesn't count and why, ascending by node."""
+        reasons = dict(self.refused)
+        for node in self.missing():
+            late = "no answer by the deadline" if self.members.is_live(node) else "gone"
+            reasons[node] = "its update did not arrive" if node in self.results else late
+        return tuple(LeftOut(node, reasons[node]) for node in sorted(reasons))
+
+    def takeovers(self) -> tuple[Takeover, ...]:
+        """The masters that this round went through, with the updates that each inherited."""
+        terms = self.opened.terms
+        return tuple(
+            Takeover(old, new, sum(r.trained_term <= old for r in self.accepted.values()))
+            for old, new in pairwise(terms)
+        )
+
+    def _fetch(self) -> None:
+        """Fetch and check the updates that came, a few at a time; a round that only scores has none."""
+        for node in sorted(self.results):
+            result = self.results[node]
+            if node in self.accepted or node in self.pending.values():
+                continue
+            if result.update is None:
+                self.accepted[node] = result
+            elif result.update.digest in self.state.held:
+                self._check(node, result)
+            elif sum(isinstance(job, Fetch) for job in self.pending) < MAX_FETCHES:
+                self._begin(Fetch(result.update, (node,)), node)
+
+    def _check(self, node: int, result: TrainResult) -> None:
+        assert result.update is not None
+        self._begin(Check(node, result.update, result.samples, self.opened), node)
+
+    def _begin(self, job: Job, node: int) -> None:
+        self.pending[job] = node
+        self.state.start(job)
+
+    def _refuse(self, node: int, why: str) -> None:
+        self.refused[node] = why[:200]
+        self.state.log("master", f"round {self.opened.round}: node {node} is left out: {why}", "warning")

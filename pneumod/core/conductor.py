@@ -1,0 +1,320 @@
+"""The master's part: gather what the nodes know, open rounds, close them, hand over.
+
+Theory of operation. A new master gathers reports for a moment, takes the furthest standing as the run's
+state, and says it again under its own term. Then it goes through
+
+    preparing   the first model is made, or the newest one is fetched
+    waiting     for `min_nodes` nodes that have images
+    collecting  the answers come (see Collector)
+    closing     the updates are folded into the next model
+    handing     the first heirs store the new model; then waiting again, or idle when the run has ended
+
+A round that is open by the journal is opened again as it was: who has trained it answers from the disk.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pneumod.core.actions import Archive, Broadcast, Watch
+from pneumod.core.collector import Collector
+from pneumod.core.jobs import Check, Close, Closed, Fetch, Initialise, Initialised, Job
+from pneumod.core.membership import Members
+from pneumod.core.rounds import close_job, ending_of, open_next, run_on, summary_of
+from pneumod.core.state import State, standing
+from pneumod.core.trainee import Trainee
+from pneumod.messages import Beacon, Beat, Gone, Reply, Report, RoundClosed, RunSpec, StartRun, TrainResult
+
+GATHER_MS = 1_500
+HANDING_MS = 10_000
+RETRY_MS = 5_000
+LOOK_MS = 1_000
+HURRY_MS = 50  # looks that a change asks for keep this distance: a look costs O(nodes)
+HEIRS_THAT_HOLD = 2
+
+Phase = Literal["idle", "gathering", "waiting", "preparing", "collecting", "closing", "handing"]
+
+
+class Conductor:
+    """The run, as long as this node leads."""
+
+    def __init__(self, state: State, members: Members, trainee: Trainee) -> None:
+        self.state = state
+        self.members = members
+        self.trainee = trainee
+        self.collector: Collector | None = None
+        self.stale_rounds = 0
+        self.note = ""
+        self.phase: Phase = "gathering"
+        self.phase_until_ms = state.now_ms + GATHER_MS  # gathering and handing end by then
+        self.due_ms = state.now_ms  # of the next tick
+        self.looked_ms = 0
+        state.actions.append(Watch(True))
+
+    def beacon(self) -> Beacon:
+        durable, collector = self.state.durable, self.collector
+        last = durable.closed.round if durable.closed else 0
+        return Beacon(
+            connection=self.state.connection,
+            heirs=self.members.heirs(),
+            live=len(self.members.live),
+            members=self.members.live_digest,
+            phase=self.phase,
+            note=self.note,
+            run=durable.spec.run if durable.spec else None,
+            round=collector.opened.round if collector else last,
+            expected=len(collector.opened.who) if collector else 0,
+            accepted=len(collector.accepted) if collector else 0,
+        )
+
+    def tick(self) -> None:
+        """Look at whatever time, or a change among the members, can change."""
+        now = self.looked_ms = self.state.now_ms
+        self.members.refresh()
+        over = now >= self.phase_until_ms
+        self.due_ms = now + LOOK_MS if over else min(now + LOOK_MS, self.phase_until_ms)
+        if self.phase == "gathering" and over:
+            self.settle()
+        elif self.phase == "preparing":
+            self.prepare()
+        elif self.phase == "waiting":
+            self.open_round()
+        elif self.phase == "collecting":
+            self.look()
+        elif self.phase == "handing" and (over or self._heirs_hold()):
+            self.phase = "idle" if run_on(self.state) is None else "waiting"
+
+    def resign(self) -> None:
+        """Stop leading: clear what was said as master, and drop the master's jobs."""
+        for kind in ("beacon", "spec", "closed"):
+            self.state.say(kind, None)
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        pending = self.collector.pending if self.collector else {}
+        for job in list(self.state.running):
+            if job in pending or isinstance(job, Check | Close | Initialise):
+                self.state.cancel(job)
+        self.state.actions.append(Watch(False))
+
+    def holders(self) -> tuple[int, ...]:
+        """Whom to ask for the model and the checkpoint of the run's state."""
+        closed = self.state.durable.closed
+        if closed is None or {closed.model.digest, closed.checkpoint.digest} <= self.state.held:
+            return ()
+        reports = self.members.reports()
+        return tuple([n for n, r in reports.items() if closed.model.digest in r.holds and n != self.state.id][:8])
+
+    def hear_beat(self, node: int, beat: Beat) -> None:
+        if self.members.hear_beat(node, beat):
+            self._look_soon()
+
+    def hear_gone(self, node: int, gone: Gone) -> None:
+        if node != self.state.id and self.members.hear_gone(node, gone):
+            self._look_soon()
+
+    def hear_report(self, node: int, report: Report) -> None:
+        self.members.hear_report(node, report)
+        self._look_soon()
+        mine = standing(self.state.durable.spec, self.state.durable.closed)
+        if self.phase not in ("gathering", "closing") and standing(report.spec, report.closed) > mine:
+            self._adopt(report)
+            self.settle()
+        elif (collector := self.collector) and node in collector.opened.who and node not in collector.results:
+            self.state.say("reopen", collector.opened, dest=str(node))
+
+    def hear_result(self, node: int, result: TrainResult) -> None:
+        if self.collector is not None and self.phase == "collecting":
+            self.collector.hear_result(node, result)
+            self.look()
+
+    def hear_request(self, sender: str, request: StartRun, correlation: bytes) -> None:
+        """Start a run, or say why not."""
+        spec, closed = self.state.durable.spec, self.state.durable.closed
+        stuck = self.phase == "preparing" and closed is not None  # its model is lost, or not here yet
+        reply = Reply(True, f"run {request.run} is on")
+        if not sender.startswith("op-run-"):
+            reply = Reply(False, "only an operator with the role run may start one")
+        elif self.phase == "gathering":
+            reply = Reply(False, "the master has just taken over; ask again in a moment")
+        elif spec is not None and spec.run != request.run and not stuck and (closed is None or closed.ended is None):
+            # since when is told as Unix seconds: the asker shows them in its own time zone
+            reply = Reply(False, f"run {spec.run} is on, asked for by {spec.asked_by} at {spec.asked_at_s}")
+        elif spec is None or spec.run != request.run:
+            number = spec.number + 1 if spec else 1
+            spec = RunSpec(number, request.run, sender, request.asked_at_s, request.settings)
+            self.trainee.hear_spec(spec)
+            self.collector = None
+            self.state.log("master", f"run {spec.run} starts, asked for by {sender}")
+            self.state.say("spec", spec)
+            self.state.say("closed", None)
+            self.prepare()
+        self.state.say("reply", reply, dest=sender, correlation=correlation)
+
+    def settle(self) -> None:
+        """Take the furthest standing among the reports, say it under this term, and go on from there."""
+        self.members.refresh()
+        for report in self.members.reports().values():
+            if standing(report.spec, report.closed) > standing(self.state.durable.spec, self.state.durable.closed):
+                self._adopt(report)
+        self.collector = None
+        spec, closed = self.state.durable.spec, self.state.durable.closed
+        if spec is not None:
+            self.state.say("spec", spec)
+        if closed is not None:
+            self.state.say("closed", closed)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Make the first model of a run, or wait until the newest one is on this disk."""
+        spec, closed = self.state.durable.spec, self.state.durable.closed
+        if spec is None or (closed is not None and closed.ended is not None):
+            self.phase, self.note = "idle", ""
+            return
+        self.phase = "preparing"
+        if closed is None:
+            self.note = "making the first model"
+            self.state.start(Initialise(spec))
+        elif {closed.model.digest, closed.checkpoint.digest} <= self.state.held:
+            self.open_round()
+        else:
+            self.note = f"fetching the model of round {closed.round}"
+            self.trainee.pursue()
+
+    def open_round(self) -> None:
+        """Open the next round, or again the one that is open by the journal; wait where too few are there."""
+        run = run_on(self.state)
+        if run is None:
+            return
+        spec, closed = run
+        counts = {n: report.counts for n, report in self.members.reports().items() if report.counts.train > 0}
+        self.phase = "waiting"
+        if len(counts) < spec.settings.min_nodes:
+            self.note = f"{len(counts)} of {spec.settings.min_nodes} nodes are ready"
+            return
+        term, journal = self.state.durable.term, self.state.durable.opened
+        opened = open_next(spec, closed, counts, term)
+        if journal is not None and journal.key == opened.key and set(journal.who) & set(counts):
+            terms = journal.terms if journal.terms[-1] == term else (*journal.terms, term)[-64:]
+            who = tuple(sorted({*journal.who, *counts}))
+            opened = msgspec.structs.replace(journal, terms=terms, who=who)
+        self.phase, self.note = "collecting", ""
+        self.collector = Collector(self.state, self.members, opened)
+        self.state.remember(opened=opened)
+        self.state.say("open", opened)
+        what = "trains" if opened.train else "scores the last model"
+        self.state.log("master", f"{opened.run}: round {opened.round} {what}, {len(opened.who)} nodes")
+
+    def look(self) -> None:
+        """Close the round if nobody is worth waiting for, or abandon it if too few are in."""
+        collector, run = self.collector, run_on(self.state)
+        if collector is None or run is None or not collector.over():
+            return
+        spec, closed = run
+        if len(collector.accepted) < spec.settings.min_nodes:
+            number, accepted = collector.opened.round, len(collector.accepted)
+            text = f"round {number} abandoned: {accepted} answers, {spec.settings.min_nodes} needed"
+            self.state.log("master", text, "warning")
+            self.collector = None
+            self.phase, self.note = "waiting", text
+            return
+        job, self.stale_rounds = close_job(collector, closed)
+        self.phase = "closing"
+        self.state.start(job)
+
+    def successor(self) -> bool:
+        """Whether, between two rounds, a lower live node is ready to lead."""
+        closed = self.state.durable.closed
+        lowest = self.members.live[0]
+        report = self.members.reports().get(lowest)
+        if self.phase not in ("idle", "waiting", "preparing") or lowest >= self.state.id or report is None:
+            return False
+        if standing(report.spec, report.closed) != standing(self.state.durable.spec, closed):
+            return False
+        if closed is None or not {closed.model.digest, closed.checkpoint.digest} <= self.state.held:
+            return True  # this node can't go on either
+        return self.members.holds(lowest, closed.model.digest, closed.checkpoint.digest)
+
+    def job_done(self, job: Job, outcome: object) -> None:
+        if self.collector is not None and self.collector.job_done(job):
+            self.look()
+        elif isinstance(job, Initialise) and isinstance(outcome, Initialised):
+            first = RoundClosed(
+                job.spec.run,
+                job.spec.number,
+                0,
+                self.state.durable.term,
+                outcome.model,
+                outcome.checkpoint,
+                outcome.exponents,
+            )
+            self._publish(first)
+        elif isinstance(job, Close) and isinstance(outcome, Closed):
+            self._close(job, outcome)
+        elif isinstance(job, Fetch) and self.phase == "preparing":
+            self.prepare()
+
+    def job_failed(self, job: Job, why: str) -> None:
+        """A node's update that can't be had or used is the collector's; else settle again in a moment."""
+        if self.collector is not None and self.collector.job_failed(job, why):
+            self.look()
+        elif isinstance(job, Initialise | Close):
+            self.note = f"{type(job).__name__.lower()} failed, trying again: {why}"[:400]
+            self.state.log("master", self.note, "warning")
+            self.phase, self.phase_until_ms = "gathering", self.state.now_ms + RETRY_MS
+
+    def _close(self, job: Close, outcome: Closed) -> None:
+        run, collector = run_on(self.state), self.collector
+        if run is None or collector is None or collector.opened.key != job.opened.key:
+            return
+        spec, previous = run
+        closed = msgspec.structs.replace(
+            previous,
+            round=job.opened.round,
+            term=self.state.durable.term,
+            model=outcome.model,
+            checkpoint=outcome.checkpoint,
+            exponents=outcome.exponents,
+            receipt=outcome.receipt,
+            scored=job.scored,
+            best=job.best,
+            stale_rounds=self.stale_rounds,
+            summary=summary_of(collector, job),
+            ended=None if job.opened.train else ending_of(spec, self.stale_rounds),
+        )
+        self.state.actions.append(Archive(outcome.receipt.digest, closed.run, closed.round))
+        auc = "none" if job.scored.auc is None else f"{job.scored.auc:.3f}"
+        self.state.log("master", f"{closed.run}: round {closed.round} closed, AUC of its base {auc}")
+        self._publish(closed)
+
+    def _publish(self, closed: RoundClosed) -> None:
+        """Store the run's new state, say it, and send its blobs round once."""
+        blobs = [blob for blob in (closed.model, closed.checkpoint, closed.receipt) if blob is not None]
+        self.state.held |= {blob.digest for blob in blobs}
+        self.collector = None
+        self.trainee.hear_closed(closed)
+        self.state.say("closed", closed)
+        for blob in blobs:
+            self.state.actions.append(Broadcast(blob.digest))
+        if closed.ended is not None:
+            self.state.log("master", f"{closed.run} has ended: {closed.ended}")
+        self.phase, self.note = "handing", ""
+        self.phase_until_ms = self.state.now_ms + HANDING_MS
+        self._look_soon()
+
+    def _adopt(self, report: Report) -> None:
+        if report.spec is not None:
+            self.trainee.hear_spec(report.spec)
+        if report.closed is not None:
+            self.trainee.hear_closed(report.closed)
+
+    def _look_soon(self) -> None:
+        self.due_ms = min(self.due_ms, max(self.state.now_ms, self.looked_ms + HURRY_MS))
+
+    def _heirs_hold(self) -> bool:
+        closed = self.state.durable.closed
+        assert closed is not None
+        heirs = self.members.heirs()[:HEIRS_THAT_HOLD]
+        return all(self.members.holds(n, closed.model.digest, closed.checkpoint.digest) for n in heirs)

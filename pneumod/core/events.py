@@ -1,0 +1,72 @@
+"""What can happen to a node. The shell turns everything into one of these."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from pneumod.core.jobs import Job, Outcome
+from pneumod.messages import Activity, Envelope
+
+
+class Connected(Struct, frozen=True):
+    """The bus is reachable and the subscriptions stand. `connection` grows by one each time."""
+
+    connection: int
+
+
+class Disconnected(Struct, frozen=True):
+    pass
+
+
+class Received(Struct, frozen=True):
+    """A message that passed `wire`. `retained`: the broker kept it, so it says nothing of the sender's life."""
+
+    kind: str
+    envelope: Envelope
+    retained: bool = False
+    correlation: bytes = b""
+
+
+class Tick(Struct, frozen=True):
+    """The time that `Node.deadline_ms` named has come."""
+
+
+class JobProgress(Struct, frozen=True):
+    job: Job
+    activity: Activity
+    fraction: float
+    samples_per_s: float
+
+
+class JobDone(Struct, frozen=True):
+    job: Job
+    outcome: Outcome
+
+
+class JobFailed(Struct, frozen=True):
+    job: Job
+    why: str
+
+
+class Vitals(Struct, frozen=True):
+    """Figures for the next heartbeat."""
+
+    load: float
+    sent_bytes: int
+    received_bytes: int
+    dropped: int
+
+
+class DiskSlow(Struct, frozen=True):
+    """A write took longer than 3 s."""
+
+    took_ms: int
+
+
+class Stopping(Struct, frozen=True):
+    """The operator (or systemd) asks for a clean stop."""
+
+
+Event = (
+    Connected | Disconnected | Received | Tick | JobProgress | JobDone | JobFailed | Vitals | DiskSlow | Stopping
+)  # fmt: skip

@@ -1,0 +1,120 @@
+"""The master's view of the nodes: who lives, what each has reported."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from pneumod.core.election import SILENCE_MS
+from pneumod.core.state import State
+from pneumod.messages import Beat, Gone, Report
+
+MAX_HEIRS = 8
+
+
+class Member:
+    """One node as the master knows it."""
+
+    __slots__ = ("beat", "boot", "connection", "gone", "last_ms", "report")
+
+    def __init__(self) -> None:
+        self.beat: Beat | None = None
+        self.report: Report | None = None
+        self.boot = self.connection = 0
+        self.gone = False
+        self.last_ms = 0
+
+
+class Members:
+    """All nodes that a master heard of since it leads."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.members: dict[int, Member] = {}
+        self._live: list[int] = [state.id]
+        self._live_digest = _digest_of(self._live)
+
+    def hear_beat(self, node: int, beat: Beat) -> bool:
+        """Note a heartbeat; whether it tells of a change: the node is new, back, or holds another model."""
+        member = self.members.get(node)
+        if member is None:
+            member = self.members[node] = Member()
+        if (beat.boot, beat.connection) < (member.boot, member.connection):
+            return False  # a late packet of an earlier connection
+        last = member.beat
+        back = member.gone or last is None
+        told = last is not None and (beat.model, beat.checkpoint) != (last.model, last.checkpoint)
+        if beat.boot != member.boot:
+            member.report = None
+        member.beat, member.boot, member.connection = beat, beat.boot, beat.connection
+        member.last_ms, member.gone = self.state.now_ms, False
+        return back or told
+
+    def hear_gone(self, node: int, gone: Gone) -> bool:
+        """Note the end of a connection; whether it was the node's current one."""
+        member = self.members.get(node)
+        if member is None or (gone.boot, gone.connection) < (member.boot, member.connection):
+            return False
+        member.gone = True
+        return True
+
+    def hear_report(self, node: int, report: Report) -> None:
+        member = self.members.setdefault(node, Member())
+        if report.boot > member.boot:
+            member.boot, member.connection = report.boot, 0
+        if report.boot == member.boot:
+            member.report = report
+
+    def is_live(self, node: int) -> bool:
+        if node == self.state.id:
+            return True
+        member = self.members.get(node)
+        return (
+            member is not None
+            and not member.gone
+            and member.beat is not None
+            and self.state.now_ms - member.last_ms < SILENCE_MS
+        )
+
+    def lost_ms(self, node: int) -> int:
+        """For how long a node has not been heard; 0 for one that lives."""
+        if self.is_live(node):
+            return 0
+        member = self.members.get(node)
+        return self.state.now_ms - member.last_ms if member else self.state.now_ms
+
+    def refresh(self) -> None:
+        """Find the live nodes anew: once a beacon, since a cluster may have thousands."""
+        live = sorted({n for n in self.members if self.is_live(n)} | {self.state.id})
+        if live != self._live:
+            self._live, self._live_digest = live, _digest_of(live)
+
+    @property
+    def live(self) -> list[int]:
+        """Live ids, ascending, oneself among them, as of the last `refresh`."""
+        return self._live
+
+    @property
+    def live_digest(self) -> str:
+        return self._live_digest
+
+    def heirs(self) -> tuple[int, ...]:
+        return tuple([n for n in self._live[: MAX_HEIRS + 1] if n != self.state.id][:MAX_HEIRS])
+
+    def reports(self) -> dict[int, Report]:
+        """Reports of the live nodes, ascending by id."""
+        found = {}
+        for node in self._live:
+            member = self.members.get(node)
+            if member is not None and member.report is not None:
+                found[node] = member.report
+        return found
+
+    def holds(self, node: int, model: str, checkpoint: str) -> bool:
+        """Whether a node's last beat says that it has this model and checkpoint on its disk."""
+        member = self.members.get(node)
+        beat = member.beat if member else None
+        return beat is not None and beat.model == model and beat.checkpoint == checkpoint
+
+
+def _digest_of(ids: list[int]) -> str:
+    return blake2b(",".join(map(str, ids)).encode(), digest_size=32).hexdigest()

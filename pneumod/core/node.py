@@ -1,0 +1,294 @@
+"""One node of the cluster: an event and the time in, a list of actions out.
+
+    step(event, now_ms) -> actions     deadline_ms() -> when to send a Tick at the latest
+
+Nothing here reads a clock, does I/O or draws a random number: the same events at the same times give the
+same actions. The parts: Election (who leads), Members (the master's view of the others), Conductor (the
+master's work), Trainee (a node's own work, the master's too). Node routes events to them and beats.
+"""
+
+from __future__ import annotations
+
+from pneumod.core import events as ev
+from pneumod.core.actions import Action, Durable, Halt
+from pneumod.core.conductor import Conductor
+from pneumod.core.election import FREEZE_MS, Election
+from pneumod.core.jobs import Check, Close, Initialise, Job, Prepare, Prepared
+from pneumod.core.membership import Members
+from pneumod.core.pulse import BEAT_MS, Pulse
+from pneumod.core.state import State
+from pneumod.core.trainee import Trainee
+from pneumod.messages import Beacon, Beat, Card, Gone, Report, RoundClosed, RoundOpen, RunSpec, StartRun, TrainResult
+
+MASTERS_WORD = frozenset({"beacon", "spec", "open", "reopen", "closed"})  # only the master of a term says these
+TO_MASTER = frozenset({"report", "result"})  # and these are for the master of one's term
+PREPARE_AGAIN_MS = 30_000
+
+
+class Node:
+    """The state machine of one node."""
+
+    def __init__(
+        self,
+        node_id: int,
+        place: int,
+        boot: int,
+        durable: Durable,
+        held: frozenset[str],
+        card: Card,
+        image_size: int,
+        share_counts: bool = True,
+    ) -> None:
+        self.state = State(node_id, place, boot, durable, held)
+        self.election = Election(self.state)
+        self.trainee = Trainee(self.state)
+        self.conductor: Conductor | None = None
+        self.pulse = Pulse(self.state, card, share_counts)
+        self.dropped: dict[str, int] = {}  # messages refused here, by reason
+        self.prepare = Prepare(image_size)
+        self.prepare_at_ms: int | None = 0
+
+    # ---- the interface ----
+
+    def step(self, event: ev.Event, now_ms: int) -> list[Action]:
+        """Take one event at a time that never goes back; what is to be done, in order."""
+        state = self.state
+        slept_ms = now_ms - state.now_ms
+        state.now_ms = max(state.now_ms, now_ms)
+        if slept_ms > FREEZE_MS:
+            self._thaw(slept_ms)
+        match event:
+            case ev.Received() if self._admit(event):
+                self._hear(event)
+            case ev.JobProgress(job=job):
+                if job in state.running:
+                    self.pulse.progress[job] = event
+            case ev.JobDone(job=job, outcome=outcome):
+                if self._end(job):
+                    self._job_done(job, outcome)
+            case ev.JobFailed(job=job, why=why):
+                if self._end(job):
+                    self._job_failed(job, why)
+            case ev.Vitals():
+                state.vitals = event
+            case ev.Connected(connection=connection):
+                state.connection, state.connected = connection, True
+                self.pulse.connected()
+                self.election.listen()
+            case ev.Disconnected():
+                self._disconnected()
+            case ev.DiskSlow(took_ms=took_ms):
+                self.election.disk_slow()
+                if self.conductor is not None:
+                    self._step_down(f"a write took {took_ms} ms")
+            case ev.Stopping():
+                self._stop()
+                return state.take()
+        self._tick()
+        return state.take()
+
+    def deadline_ms(self) -> int:
+        """When a Tick is due at the latest."""
+        dues = [self.election.deadline_ms(), self.trainee.deadline_ms(), self.prepare_at_ms]
+        if self.state.connected:
+            dues.append(self.pulse.deadline_ms(self.conductor is not None))
+        if self.conductor is not None:
+            dues.append(self.conductor.due_ms)
+        return max(self.state.now_ms, min([d for d in dues if d is not None], default=self.state.now_ms + BEAT_MS))
+
+    @property
+    def leader(self) -> int | None:
+        """The master as this node knows it, itself included."""
+        return self.state.id if self.conductor is not None else self.election.master
+
+    # ---- one place for terms ----
+
+    def _admit(self, event: ev.Received) -> bool:
+        """Whether a message may be obeyed: a stale term, or one that nobody may claim now, is refused here only."""
+        envelope, mine = event.envelope, self.state.durable.term
+        term, node = envelope.term, envelope.node
+        if node is None or envelope.message is None:
+            return True
+        if event.kind in TO_MASTER:
+            return (term == mine and self.conductor is not None) or self._drop("not for my term")
+        if event.kind not in MASTERS_WORD:
+            return True
+        if node != term.node:
+            return self._drop("not the master of its term")
+        self.election.top_counter = max(self.election.top_counter, term.counter)
+        if term < mine:
+            return self._drop("stale term")
+        if term > mine:
+            if self.conductor is not None:
+                self._step_down(f"node {node} leads under a higher term")
+            elif self.election.master not in (None, node):
+                return self._drop("a live master is heard")
+            self.state.remember(term=term)
+        return True
+
+    def _drop(self, why: str) -> bool:
+        self.dropped[why] = self.dropped.get(why, 0) + 1
+        return False
+
+    # ---- messages ----
+
+    def _hear(self, event: ev.Received) -> None:
+        sender, node, message = event.envelope.sender, event.envelope.node, event.envelope.message
+        conductor = self.conductor
+        if isinstance(message, StartRun):
+            if conductor is not None:
+                conductor.hear_request(sender, message, event.correlation)
+            return
+        if node is None:
+            return
+        if event.retained and node == self.state.id and event.kind in MASTERS_WORD and conductor is None:
+            self.state.say(event.kind, None)  # left over from an earlier reign
+        match message:
+            case None:
+                if event.kind == "beacon" and not event.retained:
+                    self._lose(node)
+            case Beacon():
+                if not event.retained:
+                    self.election.hear_beacon(node, event.envelope.term, message)
+            case Beat():
+                self._hear_beat(node, message)
+            case Gone():
+                self._hear_gone(node, message)
+            case RunSpec():
+                self.trainee.hear_spec(message)
+            case RoundOpen():
+                self.trainee.hear_open(message)
+            case RoundClosed():
+                self.trainee.hear_closed(message)
+            case Report() if conductor is not None:
+                conductor.hear_report(node, message)
+            case TrainResult() if conductor is not None:
+                conductor.hear_result(node, message)
+            case _:
+                pass
+
+    def _hear_beat(self, node: int, beat: Beat) -> None:
+        self.election.top_counter = max(self.election.top_counter, beat.top_term.counter)
+        if self.conductor is None:
+            return
+        if beat.top_term > self.state.durable.term:
+            self._step_down(f"node {node} heard a higher term")
+        else:
+            self.conductor.hear_beat(node, beat)
+
+    def _hear_gone(self, node: int, gone: Gone) -> None:
+        if self.conductor is not None:
+            self.conductor.hear_gone(node, gone)
+            return
+        beacon = self.election.beacon
+        if node == self.election.master and beacon is not None:
+            reign = (self.state.durable.term.boot, beacon.connection)
+            if (gone.boot, gone.connection) < reign:
+                return  # the Will of an earlier connection
+        self._lose(node)
+
+    def _lose(self, node: int) -> None:
+        if self.conductor is None and node != self.state.id:
+            self.election.lose(node)
+
+    # ---- jobs ----
+
+    def _end(self, job: Job) -> bool:
+        self.pulse.progress.pop(job, None)
+        return self.state.end(job)
+
+    def _job_done(self, job: Job, outcome: object) -> None:
+        if isinstance(job, Prepare) and isinstance(outcome, Prepared):
+            self.state.counts = outcome.counts
+            self.trainee.report_at_ms = self.pulse.card_at_ms = self.state.now_ms
+            return
+        if not self._is_masters(job):
+            self.trainee.job_done(job, outcome)
+        if self.conductor is not None:
+            self.conductor.job_done(job, outcome)
+
+    def _job_failed(self, job: Job, why: str) -> None:
+        if isinstance(job, Prepare):
+            self.state.log("worker", f"the images can't be prepared, trying again in 30 s: {why}", "warning")
+            self.prepare_at_ms = self.state.now_ms + PREPARE_AGAIN_MS
+        elif self._is_masters(job):
+            if self.conductor is not None:
+                self.conductor.job_failed(job, why)
+        else:
+            self.trainee.job_failed(job, why)
+
+    def _is_masters(self, job: Job) -> bool:
+        collector = self.conductor.collector if self.conductor is not None else None
+        return isinstance(job, Check | Close | Initialise) or (collector is not None and job in collector.pending)
+
+    # ---- roles ----
+
+    def _lead(self) -> None:
+        self.state.remember(term=self.election.claim())
+        self.state.log("master", f"leads under term {self.state.durable.term.counter}")
+        self.conductor = Conductor(self.state, Members(self.state), self.trainee)
+        self.pulse.beacon_at_ms = self.state.now_ms
+
+    def _step_down(self, why: str) -> None:
+        """Stop leading; the first heir leads at once, the others (oneself too) wait their turn."""
+        assert self.conductor is not None
+        self.state.log("master", f"steps down: {why}", "warning")
+        self.election.heirs = self.conductor.members.heirs()
+        self.conductor.resign()
+        self.conductor = None
+        self.election.leading = False
+        self.election.master_lost()
+        self.trainee.obey(None, ())
+
+    def _thaw(self, slept_ms: int) -> None:
+        """This process did not run for a while: what it believes of the others is old."""
+        if self.conductor is not None:
+            self._step_down(f"was not run for {slept_ms} ms")
+        self.election.thaw()
+
+    def _disconnected(self) -> None:
+        self.state.connected = False
+        if self.conductor is not None:
+            self.state.log("master", "steps down: the broker is out of reach", "warning")
+            self.conductor.dismiss()
+            self.conductor = None
+        self.election.disconnected()
+        self.trainee.obey(None, ())
+
+    def _stop(self) -> None:
+        if self.conductor is not None:
+            self._step_down("stopping")
+        for job in list(self.state.running):
+            self.state.cancel(job)
+        if self.state.connected:
+            self.state.say("gone", Gone(self.state.boot, self.state.connection, "stopped"))
+        self.state.actions.append(Halt())
+
+    # ---- time ----
+
+    def _tick(self) -> None:
+        state, now = self.state, self.state.now_ms
+        if self.prepare_at_ms is not None and now >= self.prepare_at_ms:
+            self.prepare_at_ms = None
+            state.start(self.prepare)
+        if self.election.echo_by_ms is not None and self.conductor is not None and now >= self.election.echo_by_ms:
+            self._step_down("its own beacon does not come back")
+        if self.election.due():
+            self._lead()
+        if self.conductor is not None and now >= self.conductor.due_ms:
+            self.conductor.tick()
+            if self.conductor.successor():
+                self._step_down(f"node {self.conductor.members.live[0]} has a lower id")
+        self._obey()
+        self.trainee.tick()
+        if state.connected:
+            if self.conductor is not None:
+                self.pulse.say_beacon(self.conductor.beacon())
+            self.pulse.say_beat(sum(self.dropped.values()))
+            self.pulse.say_card()
+
+    def _obey(self) -> None:
+        if self.conductor is not None:
+            self.trainee.obey(self.state.id, self.conductor.holders())
+        else:
+            self.trainee.obey(self.election.master, self.election.heirs)

@@ -1,0 +1,95 @@
+"""What a round is made of and what it comes to: pure functions of the run's state and the answers."""
+
+from __future__ import annotations
+
+from pneumod.core.collector import Collector
+from pneumod.core.jobs import Close, Contribution
+from pneumod.core.scores import metrics_of
+from pneumod.core.state import State
+from pneumod.messages import Best, ClassCounts, RoundClosed, RoundOpen, RunSpec, Summary, Term
+
+FIRST_DEADLINE_MS = 30 * 60_000  # while no round time has been observed
+SLOWEST_FACTOR = 4
+DEADLINE_MARGIN_MS = 30_000
+
+
+def deadline_of(closed: RoundClosed) -> int:
+    """A round's deadline in ms, from the slowest node of the round before."""
+    if closed.summary is None or closed.summary.slowest_train_ms == 0:
+        return FIRST_DEADLINE_MS
+    return SLOWEST_FACTOR * closed.summary.slowest_train_ms + DEADLINE_MARGIN_MS
+
+
+def class_weights_of(counts: list[ClassCounts]) -> tuple[float, float]:
+    """Weights (NORMAL, PNEUMONIA) that give both classes of the whole cluster equal say."""
+    normal = sum(c.train_normal for c in counts)
+    pneumonia = sum(c.train_pneumonia for c in counts)
+    if normal == 0 or pneumonia == 0:
+        return (1.0, 1.0)
+    total = normal + pneumonia
+    return (total / (2 * normal), total / (2 * pneumonia))
+
+
+def trains_next(spec: RunSpec, closed: RoundClosed) -> bool:
+    """Whether the next round trains, or only scores the last model and ends the run."""
+    return closed.round < spec.settings.rounds and closed.stale_rounds < spec.settings.patience
+
+
+def open_next(spec: RunSpec, closed: RoundClosed, counts: dict[int, ClassCounts], term: Term) -> RoundOpen:
+    """The round after `closed`, for these nodes."""
+    return RoundOpen(
+        spec.run,
+        spec.number,
+        closed.round + 1,
+        closed.model,
+        trains_next(spec, closed),
+        tuple(sorted(counts)),
+        deadline_of(closed),
+        class_weights_of(list(counts.values())),
+        closed.exponents,
+        spec.settings,
+        (term,),
+    )
+
+
+def close_job(collector: Collector, closed: RoundClosed) -> tuple[Close, int]:
+    """The job that folds a round, and the number of scored rounds since the best."""
+    accepted = {n: collector.accepted[n] for n in sorted(collector.accepted)}
+    scored, threshold = metrics_of([result.scores for result in accepted.values()])
+    best, stale = closed.best, closed.stale_rounds + 1
+    if scored.auc is not None and (best is None or scored.auc > best.auc):
+        best, stale = Best(closed.round, scored.auc, threshold, closed.model), 0
+    contributions = tuple(Contribution(n, result.update, result.samples) for n, result in accepted.items())
+    left_out, takeovers = collector.left_out(), collector.takeovers()
+    return Close(collector.opened, closed, contributions, left_out, scored, best, takeovers), stale
+
+
+def summary_of(collector: Collector, job: Close) -> Summary:
+    results = [collector.accepted[n] for n in sorted(collector.accepted)]
+    losses = [(r.train_loss, r.samples) for r in results if r.train_loss is not None and r.samples > 0]
+    weight = sum(samples for _, samples in losses)
+    return Summary(
+        counted=len(results),
+        left_out=job.left_out[:64],
+        left_out_total=len(job.left_out),
+        train_loss=sum(loss * samples for loss, samples in losses) / weight if weight else None,
+        duration_ms=collector.state.now_ms - collector.opened_ms,
+        slowest_train_ms=max((r.train_ms for r in results), default=0),
+        update_bytes=sum(r.update.size_bytes for r in results if r.update),
+        takeovers=job.takeovers,
+    )
+
+
+def ending_of(spec: RunSpec, stale_rounds: int) -> str:
+    """Why a run is over, once its last model is scored."""
+    if stale_rounds >= spec.settings.patience:
+        return f"no better AUC in {spec.settings.patience} rounds"
+    return f"all {spec.settings.rounds} rounds done"
+
+
+def run_on(state: State) -> tuple[RunSpec, RoundClosed] | None:
+    """The run that is on, if its first model exists and it hasn't ended."""
+    spec, closed = state.durable.spec, state.durable.closed
+    if spec is None or closed is None or closed.number != spec.number or closed.ended is not None:
+        return None
+    return spec, closed

@@ -1,0 +1,78 @@
+"""What the parts of one node share: who it is, what it remembers, what it holds, what it wants done."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pneumod.core.actions import Action, Cancel, Durable, Log, Persist, Publish, Start
+from pneumod.core.events import Vitals
+from pneumod.core.jobs import Job
+from pneumod.messages import NO_TERM, ClassCounts, Message, RoundClosed, RunSpec, Term
+
+
+class State:
+    """Plain shared data with a few verbs; every decision is made by the parts."""
+
+    def __init__(self, node_id: int, place: int, boot: int, durable: Durable, held: frozenset[str]) -> None:
+        self.id = node_id
+        self.place = place
+        self.boot = boot
+        self.durable = durable
+        self.held = set(held)
+        self.now_ms = 0
+        self.connection = 0
+        self.connected = False
+        self.counts: ClassCounts | None = None  # None until the images are prepared
+        self.vitals = Vitals(0.0, 0, 0, 0)
+        self.running: dict[Job, None] = {}  # in the order of their start
+        self.cancelled: list[Job] = []  # their end is still to come
+        self.actions: list[Action] = []
+
+    def take(self) -> list[Action]:
+        actions, self.actions = self.actions, []
+        return actions
+
+    def remember(self, **changes: object) -> None:
+        """Change what must outlive a crash."""
+        self.durable = msgspec.structs.replace(self.durable, **changes)
+        self.actions.append(Persist(self.durable))
+
+    def say(self, kind: str, message: Message | None, dest: str | None = None, correlation: bytes = b"") -> None:
+        self.actions.append(Publish(kind, self.durable.term, message, dest, correlation))
+
+    def start(self, job: Job) -> None:
+        """Start a job unless the same one runs already."""
+        if job not in self.running:
+            self.running[job] = None
+            self.actions.append(Start(job))
+
+    def cancel(self, job: Job) -> None:
+        del self.running[job]
+        self.cancelled.append(job)
+        self.actions.append(Cancel(job))
+
+    def end(self, job: Job) -> bool:
+        """Note that a job ended; False if it had been cancelled, so that its end means nothing."""
+        if job in self.cancelled:
+            self.cancelled.remove(job)
+            return False
+        del self.running[job]
+        return True
+
+    def log(
+        self, component: Literal["master", "worker", "train"], text: str, level: Literal["info", "warning"] = "info"
+    ) -> None:
+        self.actions.append(Log(component, level, text))
+
+
+Standing = tuple[int, Term, int]
+
+
+def standing(spec: RunSpec | None, closed: RoundClosed | None) -> Standing:
+    """How far a node's knowledge of the run goes, ordered: later run, then later reign, then later round."""
+    number = spec.number if spec else 0
+    if closed is None or closed.number != number:
+        return (number, NO_TERM, -1)
+    return (number, closed.term, closed.round)

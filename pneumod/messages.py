@@ -1,0 +1,319 @@
+"""Every message on the wire, as frozen typed structs.
+
+`wire` turns bytes into an `Envelope` and checks every constraint written here; code that holds one
+of these structs may trust its types and ranges, never its truthfulness. Ages and durations are in
+milliseconds of the sender's monotonic clock, and never compared between machines.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+from msgspec import Meta, Struct
+
+MAX_COUNTER = 2**48
+MAX_NODE_ID = 2**31 - 1
+MAX_IMAGES = 2**31 - 1
+BIN_COUNT = 1024  # bins of the logit over [-10, 10]; 1,024 bound the pooled AUC within 0.001
+LOGIT_LIMIT = 10.0
+
+NodeId = Annotated[int, Meta(ge=0, le=MAX_NODE_ID)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]  # BLAKE2b-256
+RunId = Annotated[str, Meta(pattern="^[a-z0-9-]{1,64}$")]
+Count = Annotated[int, Meta(ge=0, le=MAX_IMAGES)]
+Millis = Annotated[int, Meta(ge=0, le=2**53)]
+Bytes = Annotated[int, Meta(ge=0, le=2**53)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Text = Annotated[str, Meta(max_length=400)]
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Sender = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,9}|op-(watch|predict|run)-[a-z0-9_.-]{1,48})$")]
+
+
+class Term(NamedTuple):
+    """The reign of one master, compared as a tuple: of equal counters the lowest node id wins."""
+
+    counter: Annotated[int, Meta(ge=0, le=MAX_COUNTER)]
+    neg_node: Annotated[int, Meta(ge=-MAX_NODE_ID, le=0)]
+    boot: Annotated[int, Meta(ge=0, le=2**53)]
+
+    @property
+    def node(self) -> int:
+        return -self.neg_node
+
+
+NO_TERM = Term(0, -MAX_NODE_ID, 0)
+
+
+class BlobRef(Struct, frozen=True):
+    """A blob, named by the BLAKE2b-256 of its bytes."""
+
+    digest: Digest
+    size_bytes: Annotated[int, Meta(ge=1, le=2**32)]
+
+
+class ClassCounts(Struct, frozen=True):
+    """Images of one node that are ready to be used, by class and use."""
+
+    train_normal: Count = 0
+    train_pneumonia: Count = 0
+    val_normal: Count = 0
+    val_pneumonia: Count = 0
+
+    @property
+    def train(self) -> int:
+        return self.train_normal + self.train_pneumonia
+
+
+class RunSettings(Struct, frozen=True):
+    """What an operator may choose for a run; the same on every node."""
+
+    rounds: Annotated[int, Meta(ge=1, le=10_000)] = 10
+    local_epochs: Annotated[int, Meta(ge=1, le=100)] = 1
+    batch_size: Annotated[int, Meta(ge=2, le=1024)] = 32
+    learning_rate: Annotated[float, Meta(gt=0.0, le=1.0)] = 1e-3
+    image_size: Annotated[int, Meta(ge=28, le=256)] = 96
+    patience: Annotated[int, Meta(ge=1, le=10_000)] = 5  # rounds without a better pooled AUC
+    min_nodes: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.3
+    l2: Annotated[float, Meta(ge=0.0, le=1.0)] = 1e-4
+    focal_gamma: Annotated[float, Meta(ge=0.0, le=10.0)] = 2.0
+    augment: bool = True
+    codec: Literal["f32"] = "f32"
+
+
+class RunSpec(Struct, frozen=True):
+    """A run that was accepted. `number` grows by one a run, so that two specs can be ordered."""
+
+    number: Annotated[int, Meta(ge=1, le=MAX_COUNTER)]
+    run: RunId
+    asked_by: Name
+    asked_at_s: Annotated[int, Meta(ge=0, le=2**40)]  # Unix seconds by the asker's clock; shown, never used
+    settings: RunSettings
+
+
+class Best(Struct, frozen=True):
+    """The best scored model of a run so far, by pooled validation AUC."""
+
+    round: Count
+    auc: Share
+    threshold: Share  # probability that maximises Youden's J on the pooled validation scores
+    model: BlobRef
+
+
+class Metrics(Struct, frozen=True):
+    """Scores of one global model over the validation images of all nodes that answered."""
+
+    auc: Share | None  # None: no image of one class
+    loss: Annotated[float, Meta(ge=0.0)] | None
+    images: Count
+
+
+class LeftOut(Struct, frozen=True):
+    node: NodeId
+    why: Text
+
+
+class Takeover(Struct, frozen=True):
+    """A round that went on under a new master. `updates_kept`: trained under an earlier term, used now."""
+
+    old_term: Term
+    new_term: Term
+    updates_kept: Count
+
+
+class Summary(Struct, frozen=True):
+    """What a round did, for people; the receipt blob has the whole of it."""
+
+    counted: Count
+    left_out: Annotated[tuple[LeftOut, ...], Meta(max_length=64)]
+    left_out_total: Count
+    train_loss: Annotated[float, Meta(ge=0.0)] | None
+    duration_ms: Millis
+    slowest_train_ms: Millis
+    update_bytes: Bytes
+    takeovers: Annotated[tuple[Takeover, ...], Meta(max_length=64)] = ()
+
+
+class RoundOpen(Struct, frozen=True):
+    """Train (or, with `train` false, only score) `base`. (run, round, base) is the key of the work."""
+
+    run: RunId
+    number: Annotated[int, Meta(ge=1, le=MAX_COUNTER)]
+    round: Annotated[int, Meta(ge=1, le=1_000_000)]
+    base: BlobRef
+    train: bool
+    who: Annotated[tuple[NodeId, ...], Meta(max_length=10_000)]  # ascending
+    deadline_ms: Millis  # from its arrival, by each node's own clock
+    class_weights: tuple[Annotated[float, Meta(gt=0.0, le=1e6)], Annotated[float, Meta(gt=0.0, le=1e6)]]
+    exponents: Annotated[tuple[Annotated[int, Meta(ge=-64, le=64)], ...], Meta(max_length=4096)]
+    settings: RunSettings
+    terms: Annotated[tuple[Term, ...], Meta(min_length=1, max_length=64)]  # masters that opened this round, in order
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        return (self.run, self.round, self.base.digest)
+
+
+class RoundClosed(Struct, frozen=True):
+    """The state of a run after a round. Round 0 is the model that the run starts from."""
+
+    run: RunId
+    number: Annotated[int, Meta(ge=1, le=MAX_COUNTER)]
+    round: Annotated[int, Meta(ge=0, le=1_000_000)]
+    term: Term  # the reign that closed it, kept when a later master repeats it
+    model: BlobRef
+    checkpoint: BlobRef
+    exponents: Annotated[tuple[Annotated[int, Meta(ge=-64, le=64)], ...], Meta(max_length=4096)]
+    receipt: BlobRef | None = None
+    scored: Metrics | None = None  # of the base of this round: the model of the round before
+    best: Best | None = None
+    stale_rounds: Count = 0  # scored rounds since the best
+    summary: Summary | None = None
+    ended: Text | None = None  # why the run is over; None while it goes on
+
+
+Histogram = Annotated[
+    tuple[tuple[Annotated[int, Meta(ge=0, lt=BIN_COUNT)], Count], ...], Meta(max_length=BIN_COUNT)
+]  # (bin of the logit, images), ascending by bin
+
+
+class Scores(Struct, frozen=True):
+    """One model on one node's validation images: counts a logit bin, so that no single score leaves."""
+
+    normal: Histogram = ()
+    pneumonia: Histogram = ()
+    loss: Annotated[float, Meta(ge=0.0)] | None = None
+
+
+class TrainResult(Struct, frozen=True):
+    """A node's answer to RoundOpen. The update itself is fetched as a blob by the master."""
+
+    run: RunId
+    round: Annotated[int, Meta(ge=1, le=1_000_000)]
+    base: Digest
+    trained_term: Term  # the master that asked for it
+    scores: Scores  # of the base model
+    update: BlobRef | None  # None where the round only scores
+    samples: Count
+    train_loss: Annotated[float, Meta(ge=0.0)] | None
+    train_ms: Millis
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        return (self.run, self.round, self.base)
+
+
+class Card(Struct, frozen=True):
+    """Who I am. Retained; refreshed while the node lives."""
+
+    name: Name
+    version: Annotated[str, Meta(max_length=32)]
+    cores: Annotated[int, Meta(ge=1, le=65536)]
+    counts: ClassCounts | None = None  # where the config shares them with others than the master
+
+
+Activity = Literal["starting", "preparing", "idle", "fetching", "training", "scoring", "aggregating", "exporting"]
+
+
+class Beat(Struct, frozen=True):
+    """A heartbeat, each second, QoS 0."""
+
+    boot: Annotated[int, Meta(ge=0, le=2**53)]
+    connection: Annotated[int, Meta(ge=0, le=2**53)]
+    activity: Activity
+    progress: Share  # of the activity
+    round: Count  # last closed round that this node knows
+    model: Digest | None  # newest global model it holds on disk
+    checkpoint: Digest | None
+    top_term: Term  # the highest it ever heard
+    load: Annotated[float, Meta(ge=0.0, le=1e6)] = 0.0  # 1-minute load average a core
+    samples_per_s: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0
+    sent_bytes: Bytes = 0
+    received_bytes: Bytes = 0
+    dropped: Count = 0  # messages refused since the start
+
+
+class Gone(Struct, frozen=True):
+    """The Will of a connection, or said on a clean stop."""
+
+    boot: Annotated[int, Meta(ge=0, le=2**53)]
+    connection: Annotated[int, Meta(ge=0, le=2**53)]
+    why: Literal["lost", "stopped"] = "lost"
+
+
+class Beacon(Struct, frozen=True):
+    """The master lives. An empty payload in its place: the master steps down, the first heir leads."""
+
+    connection: Annotated[int, Meta(ge=0, le=2**53)]
+    heirs: Annotated[tuple[NodeId, ...], Meta(max_length=8)]  # the lowest live ids but mine, ascending
+    live: Count  # members, the master among them
+    members: Digest  # of the list of live ids
+    phase: Literal["idle", "gathering", "waiting", "preparing", "collecting", "closing", "handing"]
+    note: Text = ""  # what the master waits for
+    run: RunId | None = None
+    round: Count = 0
+    expected: Count = 0  # updates
+    accepted: Count = 0
+
+
+class Report(Struct, frozen=True):
+    """What a node tells its master: on a new term, after a reconnect, and every 10 s."""
+
+    boot: Annotated[int, Meta(ge=0, le=2**53)]
+    counts: ClassCounts
+    spec: RunSpec | None
+    closed: RoundClosed | None
+    holds: Annotated[tuple[Digest, ...], Meta(max_length=8)]
+
+
+class BlobWant(Struct, frozen=True):
+    """Send me these chunks of a blob."""
+
+    digest: Digest
+    chunks: Annotated[tuple[Annotated[int, Meta(ge=0, le=65535)], ...], Meta(min_length=1, max_length=4096)]
+
+
+class Chunk(Struct, frozen=True):
+    digest: Digest
+    index: Annotated[int, Meta(ge=0, le=65535)]
+    count: Annotated[int, Meta(ge=1, le=65536)]
+    data: Annotated[bytes, Meta(max_length=192 * 1024)]
+
+
+class StartRun(Struct, frozen=True):
+    """An operator asks for a run. `run` is chosen by the asker, so that asking twice starts one run."""
+
+    run: RunId
+    asked_at_s: Annotated[int, Meta(ge=0, le=2**40)]
+    settings: RunSettings
+
+
+class Reply(Struct, frozen=True):
+    ok: bool
+    text: Text
+
+
+class LogLine(Struct, frozen=True):
+    component: Annotated[str, Meta(max_length=16)]
+    level: Literal["info", "warning", "error"]
+    text: Text
+
+
+Message = (
+    Card | Beat | Gone | Beacon | Report | RunSpec | RoundOpen | RoundClosed | TrainResult
+    | BlobWant | Chunk | StartRun | Reply | LogLine
+)  # fmt: skip
+
+
+class Envelope(Struct, frozen=True):
+    """What travels. `term` is the highest that the sender obeys; `message` fits the topic's kind."""
+
+    sender: Sender
+    term: Term
+    message: Message | None  # None: an empty retained message, the topic was cleared
+
+    @property
+    def node(self) -> int | None:
+        """The sender's node id; None for an operator."""
+        return int(self.sender) if self.sender.isdigit() else None

@@ -1,0 +1,54 @@
+"""Finding images by class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pneumod.errors import DataError
+from pneumod.images.folders import LabelledFile, labelled_files, layout
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def test_files_come_by_class_and_name(tmp_path: Path) -> None:
+    normal, pneumonia = tmp_path / "NORMAL", tmp_path / "PNEUMONIA"
+    touch(normal / "b.jpg", normal / "a.PNG", pneumonia / "c.jpeg")
+    touch(normal / "notes.txt", normal / "._a.png", pneumonia / "deeper.png" / "d.png")
+    assert labelled_files(tmp_path) == [
+        LabelledFile(normal / "a.PNG", 0),
+        LabelledFile(normal / "b.jpg", 0),
+        LabelledFile(pneumonia / "c.jpeg", 1),
+    ]
+
+
+def test_the_case_of_class_folders_does_not_matter(tmp_path: Path) -> None:
+    touch(tmp_path / "Normal" / "a.png", tmp_path / "pneumonia" / "b.png")
+    assert [(file.path.name, file.label) for file in labelled_files(tmp_path)] == [("a.png", 0), ("b.png", 1)]
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere: not a folder that can be read \(No such file"):
+        labelled_files(tmp_path / "nowhere")
+    touch(tmp_path / "NORMAL" / "a.png")
+    with pytest.raises(DataError, match=f"{tmp_path}: no folder PNEUMONIA in it"):
+        labelled_files(tmp_path)
+    (tmp_path / "PNEUMONIA").mkdir()
+    with pytest.raises(DataError, match=r"PNEUMONIA: no image \(.jpg, .jpeg, .png\) in it"):
+        labelled_files(tmp_path)
+
+
+def test_three_layouts_are_known(tmp_path: Path) -> None:
+    both, alone, bare = (tmp_path / name for name in ("both", "alone", "bare"))
+    for folder in (both / "train", both / "val", alone / "train", bare):
+        touch(folder / "NORMAL" / "a.png", folder / "PNEUMONIA" / "b.png")
+    assert layout(both) == (both / "train", both / "val")
+    assert layout(alone) == (alone / "train", None)
+    assert layout(bare) == (bare, None)
+    with pytest.raises(DataError, match="no train/ folder, and no NORMAL and PNEUMONIA folders"):
+        layout(tmp_path)
