@@ -21,6 +21,7 @@ sim: .venv/installed-dev
 	$(BIN)/pytest tests/sim $(ARGS)
 
 .venv/installed: pyproject.toml
+	@echo "Installing pneumod and TensorFlow into .venv: one or two minutes, 2 GB on the disk."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train]'
 	touch $@
@@ -33,7 +34,8 @@ sim: .venv/installed-dev
 mosquitto:
 	@if PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ]; then as_root=""; else as_root="sudo -n"; fi; \
-	if $$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends mosquitto; then \
+	if $$as_root apt-get update -qq && \
+		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto; then \
 		$$as_root systemctl disable --now mosquitto 2>/dev/null || true; \
 	else \
 		echo "Mosquitto is not installed and can't be installed here: the tests that need it are skipped"; \

@@ -116,6 +116,10 @@ def load(path: Path, need_data: bool = True) -> NodeConfig:
             _check_data(file.data)
     except _Problem as problem:
         raise ConfigError(f"{path}: {problem}") from problem
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.filename}: {error.strerror}; make it readable, or correct the path"
+        ) from error
     run = file.run
     if file.roster and "min_nodes" not in (raw.get("run") or {}):
         run = msgspec.structs.replace(run, min_nodes=len(file.roster) // 2 + 1)
@@ -213,7 +217,7 @@ def _items(value: Any, name: str) -> Iterator[tuple[str, dict[Any, Any]]]:
 _WORDS = {
     "`int`": "a whole number", "`float`": "a number", "`str`": "text", "`bool`": "true or false",
     "`object`": "a mapping of keys", "`array`": "a list", "`null`": "nothing", "`date`": "a date",
-    "Expected": "expected",
+    "Expected": "expected", "Invalid enum value": "no such choice:",
 }  # fmt: skip
 
 
@@ -221,13 +225,13 @@ def _convert(raw: dict[str, Any], folder: Path) -> ConfigFile:
     """The checked types and ranges; paths made absolute from `folder`."""
 
     def to_path(_: type, value: Any) -> Path:
-        if not isinstance(value, str) or not value or "\0" in value:
+        if not isinstance(value, str) or not value or not value.isprintable():
             raise ValueError("expected a path")
-        return Path(os.path.abspath(folder / Path(value).expanduser()))
+        return Path(os.path.abspath(folder / os.path.expanduser(value)))
 
     try:
         return msgspec.convert(raw, ConfigFile, dec_hook=to_path)
-    except (msgspec.ValidationError, RuntimeError) as error:  # RuntimeError: a home folder that doesn't exist
+    except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at ")
         key = place.replace("`key` in ", "").replace("[...]", "").strip("`").removeprefix("$").removeprefix(".")
         if missing := re.search(r"missing required field `(\w+)`", text):

@@ -132,5 +132,3 @@ def decode_document(data: bytes, kind: str) -> Document:
     if document.kind != kind:
         raise WireError(f"a {document.kind} in place of a {kind}")
     return document
-
-

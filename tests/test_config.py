@@ -92,7 +92,7 @@ ERRORS = {
     "nothing for a mapping": (GOOD + "run:\n", "run: expected a mapping of keys, got nothing"),
     "out of range": (GOOD + "run: {rounds: 0}\n", "run.rounds: expected a whole number >= 1"),
     "not finite": (GOOD + "run: {l2: .nan}\n", "run.l2: is not a finite number"),
-    "not a choice": (GOOD + "log: {level: loud}\n", "log.level: "),
+    "not a choice": (GOOD + "log: {level: loud}\n", "log.level: no such choice: 'loud'; correct it"),
     "no broker": (GOOD.replace("\n  - {host: 127.0.0.1}", " []"), "brokers: "),
     "an empty path": (GOOD.replace("state_dir: state", "state_dir: ''"), "state_dir: expected a path"),
     "a cluster unfit for a topic": (GOOD.replace("lab", "lab/#"), "cluster: 'lab/#' can't be part of a topic; use"),

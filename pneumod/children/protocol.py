@@ -6,7 +6,9 @@ exactly one Done or Failed. End of file on stdin ends the child; killing the chi
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import struct
 import sys
 import traceback
@@ -73,8 +75,15 @@ def claim_stdout() -> BinaryIO:
     return frames
 
 
+def _die_with_parent() -> None:
+    """Ask Linux for SIGKILL when the daemon dies: a child in the middle of a long job doesn't see stdin end."""
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def serve(frames: BinaryIO, handle: Callable[[Job, Tell], Outcome]) -> None:
     """Serve jobs until stdin ends. An exception of a job is its failure, not the child's end."""
+    _die_with_parent()
 
     def send(frame: Frame) -> None:
         frames.write(pack_frame(frame))

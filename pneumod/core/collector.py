@@ -102,7 +102,7 @@ class Collector:
             elif result.update.digest in self.state.held:
                 self._check(node, result)
             elif sum(isinstance(job, Fetch) for job in self.pending) < MAX_FETCHES:
-                self._begin(Fetch(result.update, (node,)), node)
+                self._begin(Fetch(result.update, (node,), announced=False), node)
 
     def _check(self, node: int, result: TrainResult) -> None:
         assert result.update is not None

@@ -85,6 +85,7 @@ class Conductor:
             self.look()
         elif self.phase == "handing" and (over or self._heirs_hold()):
             self.phase = "idle" if run_on(self.state) is None else "waiting"
+            self._look_soon()  # a lower node may take over before the next round opens
 
     def resign(self) -> None:
         """Stop leading: clear what was said as master, and drop the master's jobs."""

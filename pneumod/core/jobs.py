@@ -117,6 +117,7 @@ class Fetch(Struct, frozen=True, tag=True):
 
     blob: BlobRef
     holders: tuple[int, ...]  # to ask, in this order
+    announced: bool  # its chunks are being sent to all: ask only for what doesn't come
 
 
 class Fetched(Struct, frozen=True, tag=True):

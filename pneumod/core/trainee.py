@@ -207,7 +207,7 @@ class Trainee:
             return True
         fetching = any(isinstance(job, Fetch) and job.blob == blob for job in self.state.running)
         if not fetching and self.holders and self.retry_at_ms is None:
-            self.state.start(Fetch(blob, self.holders))
+            self.state.start(Fetch(blob, self.holders, announced=True))
         return False
 
     def _export(self) -> None:

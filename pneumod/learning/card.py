@@ -36,7 +36,7 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     format: Literal[1] = 1
     status: Literal["provisional", "run"]
     digest: Digest
-    file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.tflite$")]  # in the card's own folder
+    file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*\.tflite$")]  # in the card's own folder
     file_digest: Digest
     run: RunId
     round: Count

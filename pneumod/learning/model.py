@@ -55,7 +55,7 @@ def _block(x: keras.KerasTensor, name: str, filters: int, settings: RunSettings)
 
 def weights_of(model: keras.Model) -> dict[str, NDArray[np.float32]]:
     """Copies of all weights by name, BatchNorm statistics among them, in a fixed order: that of `set_weights`."""
-    return {weight.path: np.array(weight.value, np.float32) for weight in model.weights}
+    return {weight.path: np.array(weight.value.numpy()) for weight in model.weights}
 
 
 def export_litert(model: keras.Model) -> bytes:

@@ -290,4 +290,3 @@ class World:
             if holder is not None and holder.connected and job.blob.digest in holder.blobs:
                 return node_id
         return None
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import subprocess
@@ -115,7 +116,8 @@ def test_the_broker_dies_with_the_process_that_started_it() -> None:
         port = int(owner.stdout.readline())
         with socket.create_connection((HOST, port), timeout=10) as connection:
             owner.kill()
-            assert connection.recv(1) == b""  # closed by the broker's end
+            with contextlib.suppress(ConnectionResetError):  # the other way in which the broker's end shows
+                assert connection.recv(1) == b""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -44,14 +44,18 @@ def client(port: int, will: Will | None = None) -> Client:
     return Client(HOST, port, protocol=ProtocolVersion.V5, timeout=2, will=will)
 
 
+async def send(port: int, payloads: list[bytes]) -> None:
+    async with client(port, Will("test/will", b"cut off", qos=1)) as talker:
+        for payload in payloads:
+            await talker.publish("test/a", payload, qos=1)
+
+
 async def test_the_largest_packet_passes_and_a_larger_one_cuts_its_sender_off(port: int) -> None:
     room = MAX_PACKET_BYTES - 5 - 2 - len("test/a") - 2 - 1  # fixed header, topic, packet id, no properties
     async with client(port) as listener:
         await listener.subscribe("test/#", qos=1)
         with pytest.raises(MqttError):
-            async with client(port, Will("test/will", b"cut off", qos=1)) as talker:
-                await talker.publish("test/a", bytes(room), qos=1)
-                await talker.publish("test/a", bytes(room + 16), qos=1)
+            await send(port, [bytes(room), bytes(room + 16)])
         async with asyncio.timeout(10):
             messages = [await anext(listener.messages) for _ in range(2)]
     assert [(str(m.topic), len(bytes(m.payload))) for m in messages] == [("test/a", room), ("test/will", 7)]

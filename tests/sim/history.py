@@ -51,9 +51,7 @@ def play(seed: int, nodes: int | None = None, safety_ms: int = SAFETY_MS) -> Out
     return Outcome(count, faults, judge.claims, closed.round, world.now_ms, world.bus.messages)
 
 
-def _safety(
-    world: World, judge: Judge, random: Random, settings: RunSettings, late: int | None, safety_ms: int
-) -> int:
+def _safety(world: World, judge: Judge, random: Random, settings: RunSettings, late: int | None, safety_ms: int) -> int:
     """Break things at random moments; how many."""
     faults = 0
     world.crash_chance = random.choice([0.0, 0.0, 0.0005])

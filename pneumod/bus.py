@@ -1,0 +1,234 @@
+"""One MQTT 5 connection that speaks our messages: validated on the way in, within the limits on the way out.
+
+Everyone on the bus uses it: the daemon (twice, for control and for bulk), the operators' commands, the
+dashboard. Nothing here reconnects; whoever owns the connection does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from pneumod import wire
+from pneumod.config import BrokerConfig
+from pneumod.errors import BusError, WireError
+from pneumod.messages import NO_TERM, Envelope, Gone, Message, Term
+from pneumod.topics import KINDS, MAX_PACKET_BYTES, Address, Kind, Topics
+
+CONNECT_TIMEOUT_S = 5.0
+ACK_TIMEOUT_S = 10.0
+MAX_QUEUED_IN = 10_000  # messages that came and were not yet taken
+MAX_UNACKNOWLEDGED = 1_000  # QoS 1 messages on their way; more are dropped and counted
+HEADER_BYTES = 1_024  # of a packet, besides topic and payload: a safe upper bound
+
+logger = logging.getLogger("pneumod.worker")
+
+
+class Incoming(NamedTuple):
+    """A message that passed validation."""
+
+    address: Address
+    envelope: Envelope
+    retained: bool
+    correlation: bytes
+
+
+class Connection:
+    """A connection of `sender` to one broker, as an async context manager.
+
+    Attributes:
+        sent_bytes, received_bytes: payloads since the connection was made.
+        dropped: messages refused here, by reason: invalid ones, oversize ones, ones the broker refused.
+    """
+
+    def __init__(
+        self, broker: BrokerConfig, cluster: str, sender: str, purpose: str = "watch", will: Gone | None = None
+    ) -> None:
+        self.broker = broker
+        self.sender = sender
+        self.topics = Topics(cluster)
+        self.sent_bytes = self.received_bytes = 0
+        self.dropped: Counter[str] = Counter()
+        self.max_packet_bytes = MAX_PACKET_BYTES
+        self._identifier = f"{sender}-{purpose}-{secrets.token_hex(4)}"  # fresh: nobody takes over another's session
+        self._will = will
+        self._sending: set[asyncio.Task[None]] = set()
+        self._client: aiomqtt.Client | None = None
+
+    async def __aenter__(self) -> Self:
+        broker, will = self.broker, None
+        if self._will is not None:
+            payload = wire.encode(self.sender, NO_TERM, self._will)
+            will = aiomqtt.Will(self.topics.topic(self.sender, "gone"), payload, qos=1)
+        client = aiomqtt.Client(
+            broker.host,
+            broker.port,
+            identifier=self._identifier,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            will=will,
+            clean_start=True,
+            keepalive=broker.keepalive_s,
+            timeout=CONNECT_TIMEOUT_S,
+            max_queued_incoming_messages=MAX_QUEUED_IN,
+            tls_context=_tls_context(broker),
+            logger=logging.getLogger("pneumod.mqtt"),
+        )
+        client.pending_calls_threshold = MAX_UNACKNOWLEDGED
+        self._hook(client)
+        try:
+            await client.__aenter__()
+        except (aiomqtt.MqttError, OSError) as error:
+            raise BusError(f"no broker at {broker.host}:{broker.port}: {error}") from error
+        self._client = client
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        client, self._client = self._client, None
+        for task in self._sending:
+            task.cancel()
+        if client is not None:
+            try:
+                await client.__aexit__(None, None, None)
+            except aiomqtt.MqttError as problem:
+                logger.debug("leaving the broker: %s", problem)
+
+    async def subscribe(self, kinds: list[str]) -> None:
+        """Subscribe to these kinds from everyone, directed ones only where they are for us.
+
+        Raises:
+            BusError: the broker refused, or the connection is lost.
+        """
+        assert self._client is not None
+        try:
+            codes: Any = await self._client.subscribe(self.topics.filters(self.sender, kinds))
+        except aiomqtt.MqttError as error:
+            raise BusError(f"can't subscribe: {error}") from error
+        refused = [kind for kind, code in zip(kinds, codes, strict=True) if code.is_failure]
+        if refused:
+            raise BusError(f"the broker refuses {self.sender} a subscription to {', '.join(refused)}")
+
+    async def unsubscribe(self, kinds: list[str]) -> None:
+        assert self._client is not None
+        try:
+            await self._client.unsubscribe([topic for topic, _ in self.topics.filters(self.sender, kinds)])
+        except aiomqtt.MqttError as error:
+            raise BusError(f"can't unsubscribe: {error}") from error
+
+    def send(self, kind: str, term: Term, message: Message | None, dest: str | None = None, tag: bytes = b"") -> None:
+        """Publish without waiting for the acknowledgement; messages keep their order. Failures are counted."""
+        if len(self._sending) >= MAX_UNACKNOWLEDGED:
+            self.dropped["too many unacknowledged"] += 1
+            return
+        task = asyncio.get_running_loop().create_task(self._send(kind, term, message, dest, tag))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def drain(self, limit_s: float) -> None:
+        """Wait until everything that was sent is acknowledged, at most `limit_s`."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=limit_s)
+
+    async def publish(
+        self, kind: str, term: Term, message: Message | None, dest: str | None = None, tag: bytes = b""
+    ) -> None:
+        """Publish and wait for the broker's acknowledgement (QoS 1).
+
+        Raises:
+            BusError: too large for the broker, no acknowledgement in time, or the connection is lost.
+        """
+        if self._client is None:
+            raise BusError("not connected")
+        payload = b"" if message is None else wire.encode(self.sender, term, message)
+        topic = self.topics.topic(self.sender, kind, dest)
+        packet_bytes = len(payload) + len(topic) + HEADER_BYTES
+        if len(payload) > KINDS[kind].limit_bytes or packet_bytes > self.max_packet_bytes:
+            raise BusError(f"a {kind} of {len(payload)} bytes is over the limit")
+        properties = _properties(KINDS[kind], tag)
+        self.sent_bytes += len(payload)
+        try:
+            await self._client.publish(
+                topic, payload, KINDS[kind].qos, KINDS[kind].retain, properties, timeout=ACK_TIMEOUT_S
+            )
+        except aiomqtt.MqttError as error:
+            raise BusError(f"a {kind} was not acknowledged: {error}") from error
+
+    async def receive(self) -> AsyncIterator[Incoming]:
+        """Messages as they come; invalid ones are dropped and counted.
+
+        Raises:
+            BusError: the connection is lost.
+        """
+        assert self._client is not None
+        try:
+            async for message in self._client.messages:
+                self.received_bytes += len(message.payload)
+                try:
+                    address = self.topics.parse(str(message.topic))
+                    envelope = wire.decode(address, message.payload)
+                except WireError as error:
+                    self.dropped[str(error)[:60]] += 1
+                    continue
+                correlation = getattr(message.properties, "CorrelationData", b"")
+                yield Incoming(address, envelope, message.retain, correlation)
+        except aiomqtt.MqttError as error:
+            raise BusError(f"the connection to {self.broker.host}:{self.broker.port} is lost: {error}") from error
+
+    async def _send(self, kind: str, term: Term, message: Message | None, dest: str | None, tag: bytes) -> None:
+        try:
+            await self.publish(kind, term, message, dest, tag)
+        except BusError as error:
+            self.dropped["not sent"] += 1
+            logger.debug("%s", error)
+
+    def _hook(self, client: aiomqtt.Client) -> None:
+        """See what aiomqtt drops: the CONNACK's maximum packet and the reason code of a refused publish."""
+        paho = client._client
+        connected, published = paho.on_connect, paho.on_publish
+        assert connected is not None and published is not None
+
+        def on_connect(client: Any, userdata: Any, flags: Any, code: Any, properties: Any) -> None:
+            limit = getattr(properties, "MaximumPacketSize", MAX_PACKET_BYTES)
+            self.max_packet_bytes = min(MAX_PACKET_BYTES, limit)
+            connected(client, userdata, flags, code, properties)  # type: ignore[call-arg]
+
+        def on_publish(client: Any, userdata: Any, mid: int, code: Any, properties: Any) -> None:
+            if code.is_failure:
+                self.dropped["refused by the broker"] += 1
+                logger.warning("the broker refused a message of %s: %s", self.sender, code)
+            published(client, userdata, mid, code, properties)  # type: ignore[call-arg]
+
+        paho.on_connect, paho.on_publish = on_connect, on_publish
+
+
+def _properties(kind: Kind, tag: bytes) -> Properties | None:
+    if kind.expiry_s is None and not tag:
+        return None
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    if kind.expiry_s is not None:
+        properties.MessageExpiryInterval = kind.expiry_s
+    if tag:
+        properties.CorrelationData = tag
+    return properties
+
+
+def _tls_context(broker: BrokerConfig) -> ssl.SSLContext | None:
+    if broker.tls is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=str(broker.tls.ca))
+        context.load_cert_chain(str(broker.tls.certificate), str(broker.tls.key))
+    except (OSError, ssl.SSLError) as error:
+        raise BusError(f"the certificates for {broker.host}:{broker.port} can't be used: {error}") from error
+    return context

@@ -1,0 +1,103 @@
+"""The operator's end of the bus: watch the cluster, and ask its master for something."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from pneumod.bus import Connection
+from pneumod.config import BrokerConfig, NodeConfig
+from pneumod.errors import BusError, RefusedError
+from pneumod.messages import NO_TERM, Reply, StartRun
+from pneumod.view import ClusterView
+
+WATCHED = ["card", "beat", "gone", "beacon", "spec", "closed", "log"]
+REPLY_TIMEOUT_S = 5.0
+
+
+class Operator:
+    """A watcher that is connected; `view` is kept up to date by `follow`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.view = ClusterView()
+        self._replies: dict[bytes, asyncio.Future[Reply]] = {}
+
+    async def follow(self, changed: Callable[[], None] = lambda: None) -> None:
+        """Take messages as they come, for ever; `changed` is called after each.
+
+        Raises:
+            BusError: the connection is lost.
+        """
+        async for incoming in self.connection.receive():
+            message = incoming.envelope.message
+            if isinstance(message, Reply):
+                waiting = self._replies.get(incoming.correlation)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message)
+            else:
+                self.view.apply(incoming, time.monotonic())
+                changed()
+        raise BusError("the connection to the broker was closed")
+
+    async def until(self, condition: Callable[[ClusterView], bool], limit_s: float) -> bool:
+        """Wait until the view is so, at most `limit_s`; whether it was. `follow` must be running."""
+        end_s = time.monotonic() + limit_s
+        while not condition(self.view):
+            if time.monotonic() >= end_s:
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+    async def ask(self, request: StartRun) -> str:
+        """Send a request to the master; the text of its consent.
+
+        Raises:
+            RefusedError: it said no, and why.
+            BusError: nobody leads, or the master didn't answer.
+        """
+        master = self.view.master(time.monotonic())
+        if master is None:
+            raise BusError("no master is heard; are the daemons running, and on this broker?")
+        tag = secrets.token_bytes(8)
+        waiting = self._replies[tag] = asyncio.get_running_loop().create_future()
+        try:
+            await self.connection.publish("request", NO_TERM, request, str(master), tag)
+            reply = await asyncio.wait_for(waiting, REPLY_TIMEOUT_S)
+        except TimeoutError as error:
+            raise BusError(f"the master (node {master}) did not answer in {REPLY_TIMEOUT_S:.0f} s") from error
+        finally:
+            del self._replies[tag]
+        if not reply.ok:
+            raise RefusedError(reply.text)
+        return reply.text
+
+
+@asynccontextmanager
+async def operator(config: NodeConfig, role: str, name: str = "") -> AsyncIterator[Operator]:
+    """Connect as an operator of this role (watch, predict or run) to the first broker that answers.
+
+    Raises:
+        BusError: no broker of the config answers.
+    """
+    label = re.sub(r"[^a-z0-9_.-]", "-", name.lower())[:40] or secrets.token_hex(4)
+    connection = await _connect(config.brokers, config.cluster, f"op-{role}-{label}")
+    try:
+        await connection.subscribe([*WATCHED, "reply"])
+        yield Operator(connection)
+    finally:
+        await connection.__aexit__(None, None, None)
+
+
+async def _connect(brokers: tuple[BrokerConfig, ...], cluster: str, sender: str) -> Connection:
+    problems = []
+    for broker in brokers:
+        try:
+            return await Connection(broker, cluster, sender).__aenter__()
+        except BusError as error:
+            problems.append(str(error))
+    raise BusError("; ".join(problems) + "; is the broker running, and is the config's address right?")

@@ -1,0 +1,206 @@
+"""The daemon of one node: whatever happens becomes one event for the core; its actions run in order.
+
+        bus, children, timer, signals ──> feed(event) ──> Node.step ──> one queue ──> disk, bus, children
+
+`feed` is the only way in. One task runs the queue, so that a Persist is on the disk before what follows
+it; only heartbeats overtake, since a slow disk must not look like a dead node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+from pneumod import __version__
+from pneumod.bus import Incoming
+from pneumod.config import NodeConfig, roster_place
+from pneumod.core import actions as act
+from pneumod.core import events as ev
+from pneumod.core.jobs import Check, Close, Fetch, Job, Prepare
+from pneumod.core.node import Node
+from pneumod.errors import PneumodError
+from pneumod.logs import component
+from pneumod.messages import BlobWant, Card, Chunk
+from pneumod.shell.link import Link
+from pneumod.shell.store import Store
+from pneumod.shell.transfers import Transfers
+from pneumod.shell.worker import Worker
+
+MAX_ACTIONS = 100_000  # waiting to be done
+DISK_SLOW_S = 3.0
+VITALS_S = 1.0
+STOP_S = 4.0  # a clean stop takes no longer
+
+log = component("worker")
+
+
+class Daemon:
+    """One running node."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.store = Store(config.state_dir)
+        boot, durable, held = self.store.load()
+        cores = os.cpu_count() or 1
+        card = Card(config.name, __version__, cores)
+        self.node = Node(
+            config.node_id,
+            roster_place(config),
+            boot,
+            durable,
+            held,
+            card,
+            config.run.image_size,
+            config.data.share_counts,
+        )
+        self.link = Link(config, boot, self._connected, self._disconnected, self._received)
+        self.transfers = Transfers(self.link, self.store, self.feed, self._may_have)
+        self.trainer = Worker("pneumod.children.trainer", config.path, "train", self.feed)
+        self.light = Worker("pneumod.children.light", config.path, "preprocess", self.feed)
+        self._actions: asyncio.Queue[act.Action] = asyncio.Queue()
+        self._halted = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT, then stop cleanly.
+
+        Raises:
+            PneumodError: the state directory can't be written any more.
+        """
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self.feed, ev.Stopping())
+        log.info("node %d (%s) of cluster %s starts", self.config.node_id, self.config.name, self.config.cluster)
+        self.feed(ev.Tick())
+        halted: asyncio.Task[object] = asyncio.create_task(self._halted.wait())
+        parts = [self._act(), self.link.run(), self.transfers.run(), self._vitals()]
+        parts += [self.trainer.run(), self.light.run()]
+        tasks: set[asyncio.Task[object]] = {asyncio.create_task(part) for part in parts}
+        done, _ = await asyncio.wait({halted, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks - done:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=STOP_S)
+        self.transfers.close()
+        self.store.close()
+        for task in done - {halted}:
+            task.result()  # raises what ended it
+        log.info("stopped")
+
+    def feed(self, event: ev.Event) -> None:
+        """The one way in: step the core, queue its actions, arm the timer."""
+        for action in self.node.step(event, _now_ms()):
+            if isinstance(action, act.Publish) and action.kind == "beat":
+                self.link.send(action.kind, action.term, action.message)
+                continue
+            assert self._actions.qsize() < MAX_ACTIONS, "the actions pile up"
+            self._actions.put_nowait(action)
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_s = (self.node.deadline_ms() - _now_ms()) / 1000
+        self._timer = asyncio.get_running_loop().call_later(max(delay_s, 0.001), self.feed, ev.Tick())
+
+    async def _act(self) -> None:
+        while True:
+            await self._do(await self._actions.get())
+
+    async def _do(self, action: act.Action) -> None:
+        match action:
+            case act.Persist(durable=durable):
+                await self._persist(durable)
+            case act.Publish(kind=kind, term=term, message=message, dest=dest, correlation=correlation):
+                self.link.send(kind, term, message, dest, correlation)
+            case act.Broadcast(digest=digest):
+                self.transfers.broadcast(digest)
+            case act.Start(job=job):
+                self._start(job)
+            case act.Cancel(job=job):
+                self._cancel(job)
+            case act.Watch(on=on):
+                await self.link.watch(on)
+            case act.Keep(digests=digests):
+                await self.store.keep(digests)
+            case act.Archive(digest=digest, run=run, round=round_):
+                await self.store.archive(digest, run, round_)
+            case act.Log(component=name, level=level, text=text):
+                getattr(component(name), level)(text)
+            case act.Halt():
+                await self.link.drain(1.0)
+                self._halted.set()
+
+    async def _persist(self, durable: act.Durable) -> None:
+        """Write the state; a write that takes long is told to the core while it still runs."""
+        started_s = time.monotonic()
+        writing = asyncio.ensure_future(self.store.persist(durable))
+        done, _ = await asyncio.wait({writing}, timeout=DISK_SLOW_S)
+        if not done:
+            log.warning("the disk of %s is slow", self.config.state_dir)
+            self.feed(ev.DiskSlow(round((time.monotonic() - started_s) * 1000)))
+        await writing
+
+    def _start(self, job: Job) -> None:
+        if isinstance(job, Fetch):
+            self.transfers.fetch(job)
+        elif isinstance(job, Prepare | Check | Close):
+            self.light.submit(job)
+        else:
+            self.trainer.submit(job)
+
+    def _cancel(self, job: Job) -> None:
+        if isinstance(job, Fetch):
+            self.transfers.cancel(job)
+        elif isinstance(job, Prepare | Check | Close):
+            self.light.cancel(job)
+        else:
+            self.trainer.cancel(job)
+
+    def _connected(self, number: int) -> None:
+        self.feed(ev.Connected(number))
+
+    def _disconnected(self) -> None:
+        self.feed(ev.Disconnected())
+
+    def _received(self, incoming: Incoming) -> None:
+        """Blob traffic goes to the transfers; all else is the core's."""
+        message, kind = incoming.envelope.message, incoming.address.kind.name
+        if isinstance(message, Chunk):
+            self.transfers.hear_chunk(message)
+        elif isinstance(message, BlobWant):
+            self.transfers.hear_want(incoming.envelope.sender, message)
+        else:
+            self.feed(ev.Received(kind, incoming.envelope, incoming.retained, incoming.correlation))
+
+    def _may_have(self, sender: str, digest: str) -> bool:
+        """An update is served to the master only, any other blob of the run to any node."""
+        result = self.node.state.durable.result
+        if result is not None and result.update is not None and result.update.digest == digest:
+            return sender == str(self.node.leader)
+        return sender.isdigit() and digest in self.node.state.held
+
+    async def _vitals(self) -> None:
+        cores = os.cpu_count() or 1
+        while True:
+            sent, received, dropped = self.link.totals()
+            self.feed(ev.Vitals(os.getloadavg()[0] / cores, sent, received, dropped + self.transfers.dropped))
+            await asyncio.sleep(VITALS_S)
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def run_daemon(config: NodeConfig) -> None:
+    """Run the node of `config` until it is stopped.
+
+    Raises:
+        PneumodError: the state directory is in use or can't be written.
+    """
+
+    async def main() -> None:
+        try:
+            await Daemon(config).run()
+        except* PneumodError as group:
+            raise group.exceptions[0] from None
+
+    asyncio.run(main())
