@@ -53,8 +53,8 @@ class Operator:
             await asyncio.sleep(0.05)
         return True
 
-    async def ask(self, request: StartRun) -> str:
-        """Send a request to the master; the text of its consent.
+    async def ask(self, request: StartRun) -> None:
+        """Send a request to the master and wait for its consent.
 
         Raises:
             RefusedError: it said no, and why.
@@ -74,7 +74,6 @@ class Operator:
             del self._replies[tag]
         if not reply.ok:
             raise RefusedError(reply.text)
-        return reply.text
 
 
 @asynccontextmanager

@@ -232,6 +232,7 @@ class Beat(Struct, frozen=True):
     sent_bytes: Bytes = 0
     received_bytes: Bytes = 0
     dropped: Count = 0  # messages refused since the start
+    trained_ms: Millis = 0  # spent training since the start
 
 
 class Gone(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The cluster as a watcher sees it: a plain model that messages change. Used by status, train, demo and the dashboard."""
+"""The cluster as a watcher sees it: a plain model that messages change."""
 
 from __future__ import annotations
 

@@ -227,16 +227,13 @@ class Conductor:
 
     def successor(self) -> bool:
         """Whether, between two rounds, a lower live node is ready to lead."""
-        closed = self.state.durable.closed
-        lowest = self.members.live[0]
+        closed, lowest = self.state.durable.closed, self.members.live[0]
+        if self.phase not in ("idle", "waiting", "preparing") or lowest >= self.state.id:
+            return False
+        if closed is not None and {closed.model.digest, closed.checkpoint.digest} <= self.state.held:
+            return self.members.holds(lowest, closed.model.digest, closed.checkpoint.digest)
         report = self.members.reports().get(lowest)
-        if self.phase not in ("idle", "waiting", "preparing") or lowest >= self.state.id or report is None:
-            return False
-        if standing(report.spec, report.closed) != standing(self.state.durable.spec, closed):
-            return False
-        if closed is None or not {closed.model.digest, closed.checkpoint.digest} <= self.state.held:
-            return True  # this node can't go on either
-        return self.members.holds(lowest, closed.model.digest, closed.checkpoint.digest)
+        return report is not None and standing(report.spec, report.closed) == standing(self.state.durable.spec, closed)
 
     def job_done(self, job: Job, outcome: object) -> None:
         if self.collector is not None and self.collector.job_done(job):

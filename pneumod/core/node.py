@@ -9,6 +9,8 @@ master's work), Trainee (a node's own work, the master's too). Node routes event
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pneumod.core import events as ev
 from pneumod.core.actions import Action, Durable, Halt
 from pneumod.core.conductor import Conductor
@@ -229,10 +231,10 @@ class Node:
         self.conductor = Conductor(self.state, Members(self.state), self.trainee)
         self.pulse.beacon_at_ms = self.state.now_ms
 
-    def _step_down(self, why: str) -> None:
+    def _step_down(self, why: str, level: Literal["info", "warning"] = "warning") -> None:
         """Stop leading; the first heir leads at once, the others (oneself too) wait their turn."""
         assert self.conductor is not None
-        self.state.log("master", f"steps down: {why}", "warning")
+        self.state.log("master", f"steps down: {why}", level)
         self.election.heirs = self.conductor.members.heirs()
         self.conductor.resign()
         self.conductor = None
@@ -257,7 +259,7 @@ class Node:
 
     def _stop(self) -> None:
         if self.conductor is not None:
-            self._step_down("stopping")
+            self._step_down("stopping", "info")
         for job in list(self.state.running):
             self.state.cancel(job)
         if self.state.connected:
@@ -278,7 +280,7 @@ class Node:
         if self.conductor is not None and now >= self.conductor.due_ms:
             self.conductor.tick()
             if self.conductor.successor():
-                self._step_down(f"node {self.conductor.members.live[0]} has a lower id")
+                self._step_down(f"node {self.conductor.members.live[0]} has a lower id", "info")
         self._obey()
         self.trainee.tick()
         if state.connected:

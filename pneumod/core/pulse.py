@@ -91,4 +91,5 @@ class Pulse:
             sent_bytes=vitals.sent_bytes,
             received_bytes=vitals.received_bytes,
             dropped=vitals.dropped + dropped,
+            trained_ms=state.trained_ms,
         )

@@ -25,6 +25,7 @@ class State:
         self.connection = 0
         self.connected = False
         self.counts: ClassCounts | None = None  # None until the images are prepared
+        self.trained_ms = 0
         self.vitals = Vitals(0.0, 0, 0, 0)
         self.running: dict[Job, None] = {}  # in the order of their start
         self.cancelled: list[Job] = []  # their end is still to come

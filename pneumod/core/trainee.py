@@ -173,6 +173,10 @@ class Trainee:
         if outcome.update is not None:
             state.held.add(outcome.update.digest)
         self.retry_wait_ms = RETRY_MS
+        state.trained_ms += outcome.train_ms
+        if opened.train:
+            text = f"{opened.run}: round {opened.round} trained on {outcome.samples} images in {outcome.train_ms} ms"
+            state.log("train", text)
         asked = state.durable.opened
         if asked is None or asked.key != opened.key:
             return

@@ -82,7 +82,7 @@ class Phantom:
 
 def site(random: np.random.Generator, index: int, nodes: int) -> Site:
     """The settings of node `index` of `nodes`: the share of PNEUMONIA spreads evenly over the nodes."""
-    share = 0.5 if nodes == 1 else 0.38 + 0.24 * index / (nodes - 1)
+    share = 0.5 if nodes == 1 else SHARES[0] + (SHARES[1] - SHARES[0]) * index / (nodes - 1)
     return Site(
         gain=random.uniform(0.8, 1.1),
         gamma=random.uniform(0.8, 1.25),
@@ -108,10 +108,11 @@ def draw(random: np.random.Generator, look: Site, pneumonia: bool) -> Phantom:
     return Phantom(_expose(random, image, look), lungs, tuple(consolidations))
 
 
+SHARES = (0.25, 0.75)
 SPOTS = (2, 4)
 SICK = 2
 SIGMA = (0.05, 0.08)
-KINDS = 3
+KINDS = 5
 STRENGTH = 0.16
 
 
@@ -184,8 +185,15 @@ def _distractor(random: np.random.Generator, x: float, y: float, sigma: float) -
         form = np.exp(-((across / (0.28 * sigma)) ** 2) / 2) * _edge(3.0 * sigma - np.abs(along), 0.01)
     elif kind == 1:  # a sharp nodule
         form = _edge(1.5 * sigma - np.hypot(along, across), 0.004)
-    else:  # a ring
+    elif kind == 2:  # a ring
         form = np.exp(-(((np.hypot(along, across) - 1.6 * sigma) / (0.3 * sigma)) ** 2) / 2)
+    elif kind == 3:  # a pair of lines, as of a thick-walled bronchus
+        form = np.exp(-(((np.abs(across) - 0.7 * sigma) / (0.2 * sigma)) ** 2) / 2)
+        form = form * _edge(2.2 * sigma - np.abs(along), 0.01)
+    else:  # a cluster of grains
+        form = np.zeros_like(_X)
+        for right, down in random.normal(0, sigma, (9, 2)):
+            form += _edge(0.3 * sigma - np.hypot(along - right, across - down), 0.006)
     return _scaled(form, sigma)
 
 

@@ -1,0 +1,158 @@
+"""One federated run on the demo's cluster, watched over the bus as any operator would."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+
+from pneumod import show
+from pneumod.client import Operator, operator
+from pneumod.commands.train import request_run
+from pneumod.demo.cluster import DemoCluster
+from pneumod.errors import PneumodError
+from pneumod.messages import RoundClosed
+from pneumod.view import ClusterView
+
+READY_S = 120.0  # all daemons are up and have prepared their images by then
+RESTART_S = 2.0  # a killed daemon comes back, as under systemd
+
+
+@dataclass
+class Traffic:
+    """What one node counted, summed over its lives."""
+
+    lives: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # boot -> sent, received bytes, trained ms
+
+    @property
+    def sent_bytes(self) -> int:
+        return sum(sent for sent, _, _ in self.lives.values())
+
+    @property
+    def received_bytes(self) -> int:
+        return sum(received for _, received, _ in self.lives.values())
+
+    @property
+    def trained_s(self) -> float:
+        return sum(trained for _, _, trained in self.lives.values()) / 1000
+
+
+@dataclass
+class Federation:
+    """What a run came to."""
+
+    run: str
+    rounds: list[RoundClosed]
+    traffic: dict[int, Traffic]
+    ready_s: float  # from the start of the daemons until all had prepared their images
+    run_s: float
+    killed: int | None  # the master that was killed in the middle of a round
+
+    @property
+    def last(self) -> RoundClosed:
+        return self.rounds[-1]
+
+    @property
+    def training_s(self) -> float:
+        """The slowest node's training, summed over the rounds: what a perfect system would need."""
+        return sum(c.summary.slowest_train_ms for c in self.rounds if c.summary) / 1000
+
+
+def federate(cluster: DemoCluster, kill_master: bool, console: Console) -> Federation:
+    """Start a run on all nodes and follow it to its end.
+
+    Raises:
+        PneumodError: the nodes didn't come up, or a daemon ended by itself.
+    """
+    return asyncio.run(_federate(cluster, kill_master, console))
+
+
+async def _federate(cluster: DemoCluster, kill_master: bool, console: Console) -> Federation:
+    started_s = time.monotonic()
+    node = cluster.config(cluster.sites[0].node)
+    async with operator(node, "run", "demo") as me:
+        traffic = {site.node: Traffic() for site in cluster.sites}
+        live = Live(console=console, refresh_per_second=4, get_renderable=lambda: _picture(me))
+        with live:
+            following = asyncio.create_task(me.follow(lambda: _count(me.view, traffic)))
+            running = asyncio.create_task(_run(cluster, me, kill_master, traffic, started_s))
+            await asyncio.wait({following, running}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                running.cancel()
+                following.result()  # raises: the connection was lost
+            following.cancel()
+            return running.result()
+
+
+async def _run(
+    cluster: DemoCluster, me: Operator, kill_master: bool, traffic: dict[int, Traffic], started_s: float
+) -> Federation:
+    nodes = {site.node for site in cluster.sites}
+    await _until(cluster, me, lambda view: _ready(view, nodes), READY_S)
+    ready_s = time.monotonic() - started_s
+    run = await request_run(me, cluster.settings)
+    asked_s = time.monotonic()
+    killed = await _kill_in_a_round(cluster, me) if kill_master else None
+    await _until(cluster, me, lambda view: view.closed is not None and view.closed.ended is not None, float("inf"))
+    run_s = time.monotonic() - asked_s
+    last = me.view.closed
+    assert last is not None
+    # All nodes have exported the best model before the daemons are stopped.
+    await _until(cluster, me, lambda view: _idle(view, nodes, last), READY_S)
+    return Federation(run, list(me.view.rounds.values()), traffic, ready_s, run_s, killed)
+
+
+async def _kill_in_a_round(cluster: DemoCluster, me: Operator) -> int | None:
+    """SIGKILL the master when some, not all, updates of a round are in; start it again. None: the run ended first."""
+
+    def halfway(view: ClusterView) -> bool:
+        beacon, closed = view.beacon, view.closed
+        over = closed is not None and closed.ended is not None
+        return over or (beacon is not None and beacon.phase == "collecting" and 0 < beacon.accepted < beacon.expected)
+
+    await _until(cluster, me, halfway, float("inf"))
+    master = me.view.master(time.monotonic())
+    if master is None or (me.view.closed is not None and me.view.closed.ended is not None):
+        return None
+    cluster.kill(master)
+    await asyncio.sleep(RESTART_S)
+    cluster.start(master)
+    return master
+
+
+async def _until(cluster: DemoCluster, me: Operator, condition: Callable[[ClusterView], bool], limit_s: float) -> None:
+    end_s = time.monotonic() + limit_s
+    while not await me.until(condition, min(1.0, max(0.0, end_s - time.monotonic()))):
+        cluster.check()
+        if time.monotonic() >= end_s:
+            raise PneumodError(f"the nodes are not ready after {limit_s:.0f} s; their logs are in {cluster.folder}")
+
+
+def _ready(view: ClusterView, nodes: set[int]) -> bool:
+    """Everyone is there with its images counted, and somebody leads."""
+    prepared = {n.id for n in view.nodes.values() if n.card is not None and n.card.counts is not None and not n.gone}
+    master = view.master(time.monotonic())
+    return nodes <= prepared and master == min(nodes)
+
+
+def _idle(view: ClusterView, nodes: set[int], last: RoundClosed) -> bool:
+    """Everyone holds the last model and has nothing left to do."""
+    beats = [view.nodes[n].beat for n in nodes if n in view.nodes]
+    return len(beats) == len(nodes) and all(
+        b is not None and b.activity == "idle" and b.model == last.model.digest for b in beats
+    )
+
+
+def _count(view: ClusterView, traffic: dict[int, Traffic]) -> None:
+    for node, counted in traffic.items():
+        beat = view.nodes[node].beat if node in view.nodes else None
+        if beat is not None:
+            counted.lives[beat.boot] = (beat.sent_bytes, beat.received_bytes, beat.trained_ms)
+
+
+def _picture(me: Operator) -> Group:
+    return show.cluster(me.view, time.monotonic())

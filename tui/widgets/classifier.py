@@ -1,0 +1,71 @@
+"""A path field, and the answer of `pneumod predict` to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import Input, Static
+
+from pneumod import RESEARCH_ONLY
+from pneumod.errors import DataError
+from pneumod.tui.prediction import Prediction, predict
+from pneumod.tui.widgets.plain import plain
+
+
+class PathField(Input):
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "screen.focus_nodes", "Back to the nodes")]
+
+
+class Classifier(Vertical):
+    """Classifies the image whose path is typed, with the newest model of the node that `config` is of."""
+
+    def __init__(self, config: Path) -> None:
+        super().__init__(id="classifier")
+        self._config = config
+
+    def compose(self) -> ComposeResult:
+        yield PathField(placeholder="path of a chest X-ray (JPEG or PNG), then Enter", id="path")
+        yield Static(RESEARCH_ONLY, markup=False, id="answer")
+
+    @on(Input.Submitted)
+    def _start(self, event: Input.Submitted) -> None:
+        event.stop()
+        # Terminals quote the path of a file that is dropped on them.
+        typed = event.value.strip().strip("'\"")
+        if typed:
+            self._classify(Path(os.path.expanduser(typed)))
+
+    @work(exclusive=True, group="classify")
+    async def _classify(self, image: Path) -> None:
+        """A second path cancels the first, and its process."""
+        answer = self.query_one("#answer", Static)
+        answer.update(_noted(Text(f"Classifying {plain(image.name)} …")))
+        try:
+            prediction = await predict(self._config, image)
+        except DataError as error:
+            answer.update(_noted(Text(f"No answer: {plain(str(error))}")))
+        else:
+            answer.update(_noted(answer_text(prediction)))
+
+
+def answer_text(answer: Prediction) -> Text:
+    sign = "≥" if answer.probability >= answer.threshold else "<"
+    text = Text()
+    text.append(plain(answer.label), "bold")
+    text.append(f" · probability of pneumonia {answer.probability:.3f} {sign} threshold {answer.threshold:.3f}")
+    text.append(f"\n{plain(answer.path)} · model {plain(answer.model)} · {answer.ms:.0f} ms")
+    for warning in answer.warnings:
+        text.append(f"\nWarning: {plain(warning)}")
+    return text
+
+
+def _noted(text: Text) -> Text:
+    """Beside every result stands what it is not for."""
+    return text.append(f"\n{RESEARCH_ONLY}", "italic")

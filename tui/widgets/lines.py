@@ -1,0 +1,71 @@
+"""The lines above the tables: whether a broker is there, who leads, and where the run stands."""
+
+from __future__ import annotations
+
+from textual.widgets import Static
+
+from pneumod.tui.messages import Lost
+from pneumod.tui.widgets.nodes import age
+from pneumod.tui.widgets.plain import plain
+from pneumod.view import ClusterView
+
+SEPARATOR = " · "
+
+
+class Banner(Static):
+    """Shown only while no broker is connected."""
+
+    def __init__(self) -> None:
+        super().__init__(markup=False, id="banner")
+        self.display = False
+
+    def show(self, lost: Lost | None) -> None:
+        self.display = lost is not None
+        if lost is not None:
+            since = f"No broker since {lost.since:%H:%M:%S} ({age(lost.for_s)}), the last state is shown. Trying again."
+            self.update(f"{since}\n{plain(lost.why)}")
+
+
+class RoundLine(Static):
+    """Who leads in which term; which run is on; what its round does, and the best AUC so far."""
+
+    def __init__(self) -> None:
+        super().__init__("Connecting to the broker …", markup=False, id="round")
+
+    def show(self, view: ClusterView, now_s: float) -> None:
+        lines = (_leader(view, now_s), _run(view), _round(view, now_s))
+        self.update("\n".join(SEPARATOR.join(parts) for parts in lines if parts))
+
+
+def _leader(view: ClusterView, now_s: float) -> list[str]:
+    master, beacon = view.master(now_s), view.beacon
+    if master is None or beacon is None:
+        return ["No master is heard."]
+    node = view.nodes.get(master)
+    name = f" ({plain(node.card.name)})" if node is not None and node.card is not None else ""
+    return [f"★ node {master}{name} leads", f"term {view.term.counter}", f"{beacon.live} live"]
+
+
+def _run(view: ClusterView) -> list[str]:
+    spec, closed, beacon = view.spec, view.closed, view.beacon
+    if spec is None:
+        return ["no run"]
+    parts = [f"run {spec.run} of {plain(spec.asked_by.removeprefix('op-run-'))}"]
+    if closed is not None and closed.ended is not None:
+        parts.append(f"ended: {plain(closed.ended)}")
+    elif beacon is not None:
+        parts.append(f"round {beacon.round} of {spec.settings.rounds}")
+    return parts
+
+
+def _round(view: ClusterView, now_s: float) -> list[str]:
+    parts, closed, beacon = [], view.closed, view.beacon
+    if beacon is not None and view.master(now_s) is not None:
+        parts.append(beacon.phase)
+        if beacon.expected:
+            parts.append(f"{beacon.accepted} of {beacon.expected} accepted")
+    if closed is not None and closed.best is not None:
+        parts.append(f"best AUC {closed.best.auc:.3f} (model of round {closed.best.round})")
+    if beacon is not None and beacon.note:
+        parts.append(plain(beacon.note))
+    return parts
