@@ -115,14 +115,14 @@ def run(label: str, folders: list[Path], settings: RunSettings, arguments: argpa
     together = federate(settings, nodes, arguments.verbose)
     federated_s = time.monotonic() - started
     row = f"{label:>8}  {together:9.4f}"
-    if not arguments.no_local:
+    if arguments.no_local:
+        row += f"  {'':6}  {'':7}  {line:6.4f}  {federated_s:7.1f}"
+    else:
         started = time.monotonic()
         single = alone(settings, nodes)
-        mean = float(np.mean(single))
-        row += f"  {mean:6.4f}  {together - mean:+7.4f}  {line:6.4f}  {federated_s:7.1f}  {time.monotonic() - started:7.1f}"
-        row += "  " + " ".join(f"{auc:.3f}" for auc in single)
-    else:
-        row += f"  {'':6}  {'':7}  {line:6.4f}  {federated_s:7.1f}"
+        alone_s, mean = time.monotonic() - started, float(np.mean(single))
+        row += f"  {mean:6.4f}  {together - mean:+7.4f}  {line:6.4f}  {federated_s:7.1f}  {alone_s:7.1f}  "
+        row += " ".join(f"{auc:.3f}" for auc in single)
     print(row, flush=True)
 
 
@@ -131,12 +131,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--data", type=Path, help="real X-rays in place of the phantom; each subfolder one node")
     parser.add_argument("--nodes", type=int, default=phantom.NODES)
-    parser.add_argument("--rounds", type=int, default=phantom.ROUNDS)
-    parser.add_argument("--local-epochs", type=int, default=phantom.LOCAL_EPOCHS)
-    parser.add_argument("--learning-rate", type=float, default=phantom.LEARNING_RATE)
-    parser.add_argument("--batch-size", type=int, default=RunSettings().batch_size)
-    parser.add_argument("--dropout", type=float, default=RunSettings().dropout)
-    parser.add_argument("--image-size", type=int, default=phantom.IMAGE_SIZE)
+    parser.add_argument("--rounds", type=int, default=phantom.SETTINGS.rounds)
+    parser.add_argument("--local-epochs", type=int, default=phantom.SETTINGS.local_epochs)
+    parser.add_argument("--learning-rate", type=float, default=phantom.SETTINGS.learning_rate)
+    parser.add_argument("--batch-size", type=int, default=phantom.SETTINGS.batch_size)
+    parser.add_argument("--dropout", type=float, default=phantom.SETTINGS.dropout)
+    parser.add_argument("--image-size", type=int, default=phantom.SETTINGS.image_size)
     parser.add_argument("--no-local", action="store_true", help="leave out the nodes alone")
     parser.add_argument("--no-augment", action="store_true")
     parser.add_argument("--verbose", action="store_true", help="a line a round")

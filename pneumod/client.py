@@ -20,12 +20,13 @@ REPLY_TIMEOUT_S = 5.0
 
 
 class Operator:
-    """A watcher that is connected; `view` is kept up to date by `follow`."""
+    """A watcher that is connected; `view` is kept up to date by `follow`, or inside `following`."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.view = ClusterView()
         self._replies: dict[bytes, asyncio.Future[Reply]] = {}
+        self._following: asyncio.Task[None] | None = None
 
     async def follow(self, changed: Callable[[], None] = lambda: None) -> None:
         """Take messages as they come, for ever; `changed` is called after each.
@@ -44,10 +45,29 @@ class Operator:
                 changed()
         raise BusError("the connection to the broker was closed")
 
+    @asynccontextmanager
+    async def following(self, changed: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+        """Follow in the background; a lost connection is raised by `until`."""
+        self._following = asyncio.create_task(self.follow(changed))
+        try:
+            yield
+        finally:
+            self._following.cancel()
+            await asyncio.wait({self._following})
+            if not self._following.cancelled():
+                self._following.exception()  # told by `until`, or of no interest any more
+
     async def until(self, condition: Callable[[ClusterView], bool], limit_s: float) -> bool:
-        """Wait until the view is so, at most `limit_s`; whether it was. `follow` must be running."""
+        """Wait inside `following` until the view is so, at most `limit_s`; whether it was.
+
+        Raises:
+            BusError: the connection is lost.
+        """
+        assert self._following is not None
         end_s = time.monotonic() + limit_s
         while not condition(self.view):
+            if self._following.done():
+                self._following.result()
             if time.monotonic() >= end_s:
                 return False
             await asyncio.sleep(0.05)

@@ -15,3 +15,7 @@ def cxr() -> Path:
     if not folder:
         pytest.skip("real chest X-rays: PNEUMOD_CXR is not set")
     return Path(folder)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite", action="store_true", help="write what happens into the scripts of tests/core/scripts")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from pneumod.client import Operator, operator
+from pneumod.client import operator
 from pneumod.config import NodeConfig
 from pneumod.errors import BusError
 from pneumod.tui.messages import ClusterStatus, Lost
@@ -18,7 +18,6 @@ LEAST_INTERVAL_S = 0.25  # between two statuses, however busy the bus is
 MOST_INTERVAL_S = 0.5  # so that ages grow while nothing is heard
 FIRST_PAUSE_S = 0.5  # before connecting again; doubled after each failure
 LONGEST_PAUSE_S = 4.0
-SETTLE_S = 3.0  # after a reconnect, the longest that the state from before it is shown on
 
 
 class Feed:
@@ -33,8 +32,9 @@ class Feed:
         self._post = post
         self._view = ClusterView()
         self._changed = asyncio.Event()
-        self._lost_at_s = time.monotonic()
-        self._lost: Lost | None = None
+        self._why_lost: str | None = None  # None while connected
+        self._lost_at_s = 0.0
+        self._lost_since = datetime.min
 
     async def run(self) -> None:
         """Follow the cluster until cancelled."""
@@ -47,34 +47,19 @@ class Feed:
         while True:
             try:
                 async with operator(self._config, "watch") as me:
-                    pause_s = FIRST_PAUSE_S
-                    await self._follow(me)
+                    me.view = self._view  # what was heard before a loss still holds, until something newer comes
+                    pause_s, self._why_lost = FIRST_PAUSE_S, None
+                    self._changed.set()
+                    await me.follow(self._changed.set)
             except BusError as error:
                 self._lose(str(error))
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _follow(self, me: Operator) -> None:
-        """Take what comes. The view of an earlier connection stays until the new one knows who leads."""
-        connected_at_s = time.monotonic()
-        self._lost = None
-
-        def changed() -> None:
-            now_s = time.monotonic()
-            settled = not self._view.nodes or now_s - connected_at_s > SETTLE_S
-            if settled or me.view.master(now_s) is not None:
-                self._view = me.view
-            self._changed.set()
-
-        self._changed.set()
-        await me.follow(changed)
-
     def _lose(self, why: str) -> None:
-        now_s = time.monotonic()
-        if self._lost is None:
-            self._lost_at_s = now_s
-            self._lost = Lost(datetime.now(), 0.0, why)
-        self._lost = self._lost._replace(for_s=now_s - self._lost_at_s, why=why)
+        if self._why_lost is None:
+            self._lost_at_s, self._lost_since = time.monotonic(), datetime.now()
+        self._why_lost = why
         self._changed.set()
 
     async def _keep_posting(self) -> None:
@@ -88,6 +73,7 @@ class Feed:
 
     def _status(self) -> ClusterStatus:
         now_s = time.monotonic()
-        if self._lost is None:
+        if self._why_lost is None:
             return ClusterStatus(self._view, now_s, None)
-        return ClusterStatus(self._view, self._lost_at_s, self._lost._replace(for_s=now_s - self._lost_at_s))
+        lost = Lost(self._lost_since, now_s - self._lost_at_s, self._why_lost)
+        return ClusterStatus(self._view, self._lost_at_s, lost)

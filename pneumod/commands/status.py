@@ -30,12 +30,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _look(node: NodeConfig) -> ClusterView:
-    async with operator(node, "watch") as me:
-        following = asyncio.create_task(me.follow())
-        await asyncio.wait({following}, timeout=LISTEN_S)
-        if following.done():
-            following.result()  # raises what ended it
-        following.cancel()
+    async with operator(node, "watch") as me, me.following():
+        await me.until(lambda view: False, LISTEN_S)
         return me.view
 
 

@@ -58,22 +58,19 @@ async def request_run(me: Operator, settings: RunSettings) -> str:
             await me.ask(request)
             return request.run
         except RefusedError as error:
-            again = "just taken over" in str(error)
-            if not again or time.monotonic() >= end_s:
+            spec = me.view.spec
+            if spec is not None and spec.run in str(error):
+                raise RefusedError(
+                    f"{error} since {datetime.fromtimestamp(spec.asked_at_s):%Y-%m-%d %H:%M:%S}"
+                ) from error
+            if "just taken over" not in str(error) or time.monotonic() >= end_s:
                 raise
             await asyncio.sleep(0.5)
 
 
 async def _train(node: NodeConfig, settings: RunSettings, name: str, console: Console) -> int:
-    async with operator(node, "run", name) as me:
-        following = asyncio.create_task(me.follow())
-        asked = asyncio.create_task(_ask_and_wait(me, settings, console))
-        await asyncio.wait({following, asked}, return_when=asyncio.FIRST_COMPLETED)
-        following.cancel()
-        if not asked.done():
-            asked.cancel()
-            following.result()  # raises: the connection was lost
-        return asked.result()
+    async with operator(node, "run", name) as me, me.following():
+        return await _ask_and_wait(me, settings, console)
 
 
 async def _ask_and_wait(me: Operator, settings: RunSettings, console: Console) -> int:

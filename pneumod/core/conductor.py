@@ -20,19 +20,20 @@ import msgspec
 
 from pneumod.core.actions import Archive, Broadcast, Watch
 from pneumod.core.collector import Collector
+from pneumod.core.handover import heirs_hold
 from pneumod.core.jobs import Check, Close, Closed, Fetch, Initialise, Initialised, Job
 from pneumod.core.membership import Members
-from pneumod.core.rounds import close_job, ending_of, open_next, run_on, summary_of
+from pneumod.core.requests import answer
+from pneumod.core.rounds import close_job, ending_of, open_again, open_next, run_on, summary_of
 from pneumod.core.state import State, standing
 from pneumod.core.trainee import Trainee
-from pneumod.messages import Beacon, Beat, Gone, Reply, Report, RoundClosed, RunSpec, StartRun, TrainResult
+from pneumod.messages import Beacon, Beat, Gone, Report, RoundClosed, StartRun, TrainResult
 
 GATHER_MS = 1_500
 HANDING_MS = 10_000
 RETRY_MS = 5_000
 LOOK_MS = 1_000
 HURRY_MS = 50  # looks that a change asks for keep this distance: a look costs O(nodes)
-HEIRS_THAT_HOLD = 2
 
 Phase = Literal["idle", "gathering", "waiting", "preparing", "collecting", "closing", "handing"]
 
@@ -45,6 +46,7 @@ class Conductor:
         self.members = members
         self.trainee = trainee
         self.collector: Collector | None = None
+        self.abandoned: tuple[str, int, str] | None = None  # a round that this master gave up needs min_nodes again
         self.stale_rounds = 0
         self.note = ""
         self.phase: Phase = "gathering"
@@ -52,6 +54,10 @@ class Conductor:
         self.due_ms = state.now_ms  # of the next tick
         self.looked_ms = 0
         state.actions.append(Watch(True))
+
+    @property
+    def is_between_rounds(self) -> bool:
+        return self.phase in ("idle", "waiting", "preparing")
 
     def beacon(self) -> Beacon:
         durable, collector = self.state.durable, self.collector
@@ -83,7 +89,7 @@ class Conductor:
             self.open_round()
         elif self.phase == "collecting":
             self.look()
-        elif self.phase == "handing" and (over or self._heirs_hold()):
+        elif self.phase == "handing" and (over or heirs_hold(self.state, self.members)):
             self.phase = "idle" if run_on(self.state) is None else "waiting"
             self._look_soon()  # a lower node may take over before the next round opens
 
@@ -100,14 +106,6 @@ class Conductor:
                 self.state.cancel(job)
         self.state.actions.append(Watch(False))
 
-    def holders(self) -> tuple[int, ...]:
-        """Whom to ask for the model and the checkpoint of the run's state."""
-        closed = self.state.durable.closed
-        if closed is None or {closed.model.digest, closed.checkpoint.digest} <= self.state.held:
-            return ()
-        reports = self.members.reports()
-        return tuple([n for n, r in reports.items() if closed.model.digest in r.holds and n != self.state.id][:8])
-
     def hear_beat(self, node: int, beat: Beat) -> None:
         if self.members.hear_beat(node, beat):
             self._look_soon()
@@ -120,9 +118,12 @@ class Conductor:
         self.members.hear_report(node, report)
         self._look_soon()
         mine = standing(self.state.durable.spec, self.state.durable.closed)
-        if self.phase not in ("gathering", "closing") and standing(report.spec, report.closed) > mine:
+        theirs = standing(report.spec, report.closed)
+        if self.phase not in ("gathering", "closing") and theirs > mine:
             self._adopt(report)
             self.settle()
+        elif self.phase in ("idle", "waiting") and theirs < mine:
+            self._repeat()  # it refused this master's word while it still believed in an earlier one
         elif (collector := self.collector) and node in collector.opened.who and node not in collector.results:
             self.state.say("reopen", collector.opened, dest=str(node))
 
@@ -135,21 +136,13 @@ class Conductor:
         """Start a run, or say why not."""
         spec, closed = self.state.durable.spec, self.state.durable.closed
         stuck = self.phase == "preparing" and closed is not None  # its model is lost, or not here yet
-        reply = Reply(True, f"run {request.run} is on")
-        if not sender.startswith("op-run-"):
-            reply = Reply(False, "only an operator with the role run may start one")
-        elif self.phase == "gathering":
-            reply = Reply(False, "the master has just taken over; ask again in a moment")
-        elif spec is not None and spec.run != request.run and not stuck and (closed is None or closed.ended is None):
-            # since when is told as Unix seconds: the asker shows them in its own time zone
-            reply = Reply(False, f"run {spec.run} is on, asked for by {spec.asked_by} at {spec.asked_at_s}")
-        elif spec is None or spec.run != request.run:
-            number = spec.number + 1 if spec else 1
-            spec = RunSpec(number, request.run, sender, request.asked_at_s, request.settings)
-            self.trainee.hear_spec(spec)
+        settled = self.phase != "gathering"
+        reply, new = answer(sender, request, spec, closed, settled, stuck)
+        if new is not None:
+            self.trainee.hear_spec(new)
             self.collector = None
-            self.state.log("master", f"run {spec.run} starts, asked for by {sender}")
-            self.state.say("spec", spec)
+            self.state.log("master", f"run {new.run} starts, asked for by {sender}")
+            self.state.say("spec", new)
             self.state.say("closed", None)
             self.prepare()
         self.state.say("reply", reply, dest=sender, correlation=correlation)
@@ -161,12 +154,16 @@ class Conductor:
             if standing(report.spec, report.closed) > standing(self.state.durable.spec, self.state.durable.closed):
                 self._adopt(report)
         self.collector = None
+        self._repeat()
+        self.prepare()
+
+    def _repeat(self) -> None:
+        """Say the run's state under this term."""
         spec, closed = self.state.durable.spec, self.state.durable.closed
         if spec is not None:
             self.state.say("spec", spec)
         if closed is not None:
             self.state.say("closed", closed)
-        self.prepare()
 
     def prepare(self) -> None:
         """Make the first model of a run, or wait until the newest one is on this disk."""
@@ -192,15 +189,14 @@ class Conductor:
         spec, closed = run
         counts = {n: report.counts for n, report in self.members.reports().items() if report.counts.train > 0}
         self.phase = "waiting"
-        if len(counts) < spec.settings.min_nodes:
+        opened = open_next(spec, closed, counts, self.state.durable.term)
+        journal = self.state.durable.opened
+        again = journal is not None and journal.key == opened.key and bool(set(journal.who) & set(counts))
+        if len(counts) < spec.settings.min_nodes and not (again and opened.key != self.abandoned):
             self.note = f"{len(counts)} of {spec.settings.min_nodes} nodes are ready"
             return
-        term, journal = self.state.durable.term, self.state.durable.opened
-        opened = open_next(spec, closed, counts, term)
-        if journal is not None and journal.key == opened.key and set(journal.who) & set(counts):
-            terms = journal.terms if journal.terms[-1] == term else (*journal.terms, term)[-64:]
-            who = tuple(sorted({*journal.who, *counts}))
-            opened = msgspec.structs.replace(journal, terms=terms, who=who)
+        if journal is not None and again:
+            opened = open_again(journal, opened)
         self.phase, self.note = "collecting", ""
         self.collector = Collector(self.state, self.members, opened)
         self.state.remember(opened=opened)
@@ -218,22 +214,12 @@ class Conductor:
             number, accepted = collector.opened.round, len(collector.accepted)
             text = f"round {number} abandoned: {accepted} answers, {spec.settings.min_nodes} needed"
             self.state.log("master", text, "warning")
-            self.collector = None
+            self.collector, self.abandoned = None, collector.opened.key
             self.phase, self.note = "waiting", text
             return
         job, self.stale_rounds = close_job(collector, closed)
         self.phase = "closing"
         self.state.start(job)
-
-    def successor(self) -> bool:
-        """Whether, between two rounds, a lower live node is ready to lead."""
-        closed, lowest = self.state.durable.closed, self.members.live[0]
-        if self.phase not in ("idle", "waiting", "preparing") or lowest >= self.state.id:
-            return False
-        if closed is not None and {closed.model.digest, closed.checkpoint.digest} <= self.state.held:
-            return self.members.holds(lowest, closed.model.digest, closed.checkpoint.digest)
-        report = self.members.reports().get(lowest)
-        return report is not None and standing(report.spec, report.closed) == standing(self.state.durable.spec, closed)
 
     def job_done(self, job: Job, outcome: object) -> None:
         if self.collector is not None and self.collector.job_done(job):
@@ -280,7 +266,7 @@ class Conductor:
             best=job.best,
             stale_rounds=self.stale_rounds,
             summary=summary_of(collector, job),
-            ended=None if job.opened.train else ending_of(spec, self.stale_rounds),
+            ended=None if job.opened.train else ending_of(spec, previous),
         )
         self.state.actions.append(Archive(outcome.receipt.digest, closed.run, closed.round))
         auc = "none" if job.scored.auc is None else f"{job.scored.auc:.3f}"
@@ -310,9 +296,3 @@ class Conductor:
 
     def _look_soon(self) -> None:
         self.due_ms = min(self.due_ms, max(self.state.now_ms, self.looked_ms + HURRY_MS))
-
-    def _heirs_hold(self) -> bool:
-        closed = self.state.durable.closed
-        assert closed is not None
-        heirs = self.members.heirs()[:HEIRS_THAT_HOLD]
-        return all(self.members.holds(n, closed.model.digest, closed.checkpoint.digest) for n in heirs)

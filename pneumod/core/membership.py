@@ -29,6 +29,7 @@ class Members:
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self.since_ms = state.now_ms
         self.members: dict[int, Member] = {}
         self._live: list[int] = [state.id]
         self._live_digest = _digest_of(self._live)
@@ -76,11 +77,11 @@ class Members:
         )
 
     def lost_ms(self, node: int) -> int:
-        """For how long a node has not been heard; 0 for one that lives."""
+        """For how long a node has not been heard by this master; 0 for one that lives."""
         if self.is_live(node):
             return 0
         member = self.members.get(node)
-        return self.state.now_ms - member.last_ms if member else self.state.now_ms
+        return self.state.now_ms - max(self.since_ms, member.last_ms if member else 0)
 
     def refresh(self) -> None:
         """Find the live nodes anew: once a beacon, since a cluster may have thousands."""

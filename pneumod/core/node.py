@@ -15,6 +15,7 @@ from pneumod.core import events as ev
 from pneumod.core.actions import Action, Durable, Halt
 from pneumod.core.conductor import Conductor
 from pneumod.core.election import FREEZE_MS, Election
+from pneumod.core.handover import holders, successor
 from pneumod.core.jobs import Check, Close, Initialise, Job, Prepare, Prepared
 from pneumod.core.membership import Members
 from pneumod.core.pulse import BEAT_MS, Pulse
@@ -49,8 +50,6 @@ class Node:
         self.dropped: dict[str, int] = {}  # messages refused here, by reason
         self.prepare = Prepare(image_size)
         self.prepare_at_ms: int | None = 0
-
-    # ---- the interface ----
 
     def step(self, event: ev.Event, now_ms: int) -> list[Action]:
         """Take one event at a time that never goes back; what is to be done, in order."""
@@ -103,8 +102,6 @@ class Node:
         """The master as this node knows it, itself included."""
         return self.state.id if self.conductor is not None else self.election.master
 
-    # ---- one place for terms ----
-
     def _admit(self, event: ev.Received) -> bool:
         """Whether a message may be obeyed: a stale term, or one that nobody may claim now, is refused here only."""
         envelope, mine = event.envelope, self.state.durable.term
@@ -131,8 +128,6 @@ class Node:
     def _drop(self, why: str) -> bool:
         self.dropped[why] = self.dropped.get(why, 0) + 1
         return False
-
-    # ---- messages ----
 
     def _hear(self, event: ev.Received) -> None:
         sender, node, message = event.envelope.sender, event.envelope.node, event.envelope.message
@@ -193,8 +188,6 @@ class Node:
         if self.conductor is None and node != self.state.id:
             self.election.lose(node)
 
-    # ---- jobs ----
-
     def _end(self, job: Job) -> bool:
         self.pulse.progress.pop(job, None)
         return self.state.end(job)
@@ -223,13 +216,11 @@ class Node:
         collector = self.conductor.collector if self.conductor is not None else None
         return isinstance(job, Check | Close | Initialise) or (collector is not None and job in collector.pending)
 
-    # ---- roles ----
-
     def _lead(self) -> None:
         self.state.remember(term=self.election.claim())
         self.state.log("master", f"leads under term {self.state.durable.term.counter}")
         self.conductor = Conductor(self.state, Members(self.state), self.trainee)
-        self.pulse.beacon_at_ms = self.state.now_ms
+        self.pulse.lead()
 
     def _step_down(self, why: str, level: Literal["info", "warning"] = "warning") -> None:
         """Stop leading; the first heir leads at once, the others (oneself too) wait their turn."""
@@ -241,6 +232,12 @@ class Node:
         self.election.leading = False
         self.election.master_lost()
         self.trainee.obey(None, ())
+
+    def _hand_over(self, conductor: Conductor) -> None:
+        """Let a lower node lead, between two rounds; it must have been named, or nobody knows whose turn it is."""
+        heir, beacon = successor(self.state, conductor.members), self.pulse.beacon
+        if heir is not None and conductor.is_between_rounds and beacon is not None and beacon.heirs[:1] == (heir,):
+            self._step_down(f"node {heir} has a lower id", "info")
 
     def _thaw(self, slept_ms: int) -> None:
         """This process did not run for a while: what it believes of the others is old."""
@@ -266,8 +263,6 @@ class Node:
             self.state.say("gone", Gone(self.state.boot, self.state.connection, "stopped"))
         self.state.actions.append(Halt())
 
-    # ---- time ----
-
     def _tick(self) -> None:
         state, now = self.state, self.state.now_ms
         if self.prepare_at_ms is not None and now >= self.prepare_at_ms:
@@ -279,8 +274,7 @@ class Node:
             self._lead()
         if self.conductor is not None and now >= self.conductor.due_ms:
             self.conductor.tick()
-            if self.conductor.successor():
-                self._step_down(f"node {self.conductor.members.live[0]} has a lower id", "info")
+            self._hand_over(self.conductor)
         self._obey()
         self.trainee.tick()
         if state.connected:
@@ -291,6 +285,6 @@ class Node:
 
     def _obey(self) -> None:
         if self.conductor is not None:
-            self.trainee.obey(self.state.id, self.conductor.holders())
+            self.trainee.obey(self.state.id, holders(self.state, self.conductor.members))
         else:
             self.trainee.obey(self.election.master, self.election.heirs)

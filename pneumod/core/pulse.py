@@ -44,6 +44,10 @@ class Pulse:
     def connected(self) -> None:
         self.card_at_ms = self.beat_at_ms = self.beacon_at_ms = self.state.now_ms
 
+    def lead(self) -> None:
+        """A reign begins: its first beacon is due now."""
+        self.beacon, self.beacon_at_ms = None, self.state.now_ms
+
     def say_beacon(self, beacon: Beacon) -> None:
         now = self.state.now_ms
         if beacon != self.beacon:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from pneumod.core.collector import Collector
 from pneumod.core.jobs import Close, Contribution
 from pneumod.core.scores import metrics_of
@@ -11,6 +13,7 @@ from pneumod.messages import Best, ClassCounts, RoundClosed, RoundOpen, RunSpec,
 FIRST_DEADLINE_MS = 30 * 60_000  # while no round time has been observed
 SLOWEST_FACTOR = 4
 DEADLINE_MARGIN_MS = 30_000
+MAX_TERMS = 64  # that an open round remembers
 
 
 def deadline_of(closed: RoundClosed) -> int:
@@ -52,6 +55,13 @@ def open_next(spec: RunSpec, closed: RoundClosed, counts: dict[int, ClassCounts]
     )
 
 
+def open_again(journal: RoundOpen, opened: RoundOpen) -> RoundOpen:
+    """The open round of the journal under the term of `opened`: as it was, for its nodes and those of `opened`."""
+    terms = journal.terms if journal.terms[-1] == opened.terms[-1] else (*journal.terms, *opened.terms)
+    who = tuple(sorted({*journal.who, *opened.who}))
+    return msgspec.structs.replace(journal, terms=terms[-MAX_TERMS:], who=who)
+
+
 def close_job(collector: Collector, closed: RoundClosed) -> tuple[Close, int]:
     """The job that folds a round, and the number of scored rounds since the best."""
     accepted = {n: collector.accepted[n] for n in sorted(collector.accepted)}
@@ -80,9 +90,9 @@ def summary_of(collector: Collector, job: Close) -> Summary:
     )
 
 
-def ending_of(spec: RunSpec, stale_rounds: int) -> str:
-    """Why a run is over, once its last model is scored."""
-    if stale_rounds >= spec.settings.patience:
+def ending_of(spec: RunSpec, closed: RoundClosed) -> str:
+    """Why nothing was trained after `closed`, so that the run is over once its model is scored."""
+    if closed.round < spec.settings.rounds:
         return f"no better AUC in {spec.settings.patience} rounds"
     return f"all {spec.settings.rounds} rounds done"
 

@@ -34,7 +34,7 @@ def auc_of(normal: list[int], pneumonia: list[int]) -> float | None:
 def threshold_of(normal: list[int], pneumonia: list[int]) -> float:
     """The probability at the bin edge that maximises Youden's J = sensitivity + specificity - 1 (Youden 1950).
 
-    The middle of the best edges, where several are equally good; 0.5 where a class has no image.
+    The middle of the first run of best edges, where several are equally good; 0.5 where a class has no image.
     """
     negatives, positives = sum(normal), sum(pneumonia)
     if negatives == 0 or positives == 0:
@@ -45,7 +45,7 @@ def threshold_of(normal: list[int], pneumonia: list[int]) -> float:
         youden = true_negatives * positives - missed * negatives  # J scaled by both class sizes
         if youden > best:
             best, edges = youden, [edge]
-        elif youden == best:
+        elif youden == best and edge == edges[-1] + 1:
             edges.append(edge)
         if edge < BIN_COUNT:
             true_negatives += normal[edge]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Protocol, Self
 
 import msgspec
 import yaml
@@ -25,14 +25,24 @@ CLUSTER = "demo"
 STOP_S = 8.0
 
 
+class Broker(Protocol):
+    """A broker on loopback that the cluster starts and stops."""
+
+    port: int
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 class DemoCluster:
     """Started on entry, stopped on exit, however that comes."""
 
-    def __init__(self, folder: Path, sites: list[Site], settings: RunSettings) -> None:
+    def __init__(self, folder: Path, sites: list[Site], settings: RunSettings, broker: Broker | None = None) -> None:
         self.folder = folder
         self.sites = sites
         self.settings = settings
-        self.broker = EmbeddedBroker()
+        self.broker = broker or EmbeddedBroker()
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self._logs: list[IO[bytes]] = []
 

@@ -77,15 +77,9 @@ async def _federate(cluster: DemoCluster, kill_master: bool, console: Console) -
     async with operator(node, "run", "demo") as me:
         traffic = {site.node: Traffic() for site in cluster.sites}
         live = Live(console=console, refresh_per_second=4, get_renderable=lambda: _picture(me))
-        with live:
-            following = asyncio.create_task(me.follow(lambda: _count(me.view, traffic)))
-            running = asyncio.create_task(_run(cluster, me, kill_master, traffic, started_s))
-            await asyncio.wait({following, running}, return_when=asyncio.FIRST_COMPLETED)
-            if not running.done():
-                running.cancel()
-                following.result()  # raises: the connection was lost
-            following.cancel()
-            return running.result()
+        async with me.following(lambda: _count(me.view, traffic)):
+            with live:
+                return await _run(cluster, me, kill_master, traffic, started_s)
 
 
 async def _run(

@@ -70,8 +70,6 @@ class World:
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
 
-    # ---- time ----
-
     def at(self, at_ms: int, call: Callable[[], None]) -> None:
         self._sequence += 1
         heapq.heappush(self._queue, (max(at_ms, self.now_ms), self._sequence, call))
@@ -90,8 +88,6 @@ class World:
                 return True
             self.run(self.now_ms + 100)
         return condition()
-
-    # ---- faults and operators ----
 
     def start(self, node_id: int) -> None:
         """Start a node's process: it reads its disk and connects."""
@@ -143,8 +139,6 @@ class World:
     def leaders(self) -> list[int]:
         return [m.id for m in self.machines.values() if m.node is not None and m.node.conductor is not None]
 
-    # ---- the link ----
-
     def _connect_later(self, machine: Machine) -> None:
         boot = machine.boot
         self.at(self.now_ms + self.random.randint(*RECONNECT_MS), lambda: self._connect(machine, boot))
@@ -185,8 +179,6 @@ class World:
                 self._event(machine, event)
 
         self.at(at_ms, arrive)
-
-    # ---- one machine ----
 
     def _event(self, machine: Machine, event: ev.Event) -> None:
         if machine.node is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pneumod.core.actions import Archive, Broadcast, Durable
+from pneumod.core.collector import REJOIN_MS
 from pneumod.core.events import JobFailed
 from pneumod.core.jobs import Check, Close, Fetch, Initialise, Train, Trained
 from pneumod.core.rounds import FIRST_DEADLINE_MS, class_weights_of, deadline_of, ending_of, summary_of, trains_next
@@ -296,6 +297,16 @@ def test_early_stopping_scores_the_last_model_and_keeps_the_best_round() -> None
     assert (closed.best.round, closed.best.auc) == (1, 0.8)
 
 
+def test_a_run_that_stopped_early_says_so_even_when_its_last_model_is_the_best() -> None:
+    solo, _ = in_round(2, rounds=10, patience=1)
+    for overlap in (4, 4, 2):
+        scored(solo, 1, 2, overlap=overlap)
+        closed = close(solo)
+    assert closed.ended == "no better AUC in 1 rounds"
+    assert closed.best is not None
+    assert (closed.round, closed.best.round) == (3, 2)
+
+
 def test_an_ended_run_makes_room_for_the_next_whose_number_is_one_higher() -> None:
     solo, _ = in_round(2, rounds=1)
     for _ in range(2):
@@ -313,8 +324,8 @@ def test_when_to_train_and_why_a_run_is_over() -> None:
     closed = closed_of(spec, 2, reign(1, 1))
     assert trains_next(spec, closed)
     assert not trains_next(spec, closed_of(spec, 3, reign(1, 1)))
-    assert ending_of(spec, 2) == "no better AUC in 2 rounds"
-    assert ending_of(spec, 1) == "all 3 rounds done"
+    assert ending_of(spec, closed) == "no better AUC in 2 rounds"
+    assert ending_of(spec, closed_of(spec, 3, reign(1, 1))) == "all 3 rounds done"
 
 
 # ---- a new master ----
@@ -389,6 +400,29 @@ def test_a_report_that_goes_further_than_the_masters_knowledge_is_adopted_at_any
     assert (solo.durable.spec, solo.durable.closed, solo.phase) == (spec, far, "idle")
 
 
+def test_a_node_that_missed_the_end_of_a_run_is_told_when_it_reports() -> None:
+    """It may have refused the master's word while it still believed in an earlier master."""
+    spec = spec_of(rounds=1)
+    before, ended = closed_of(spec, 1, reign(1, 1)), closed_of(spec, 2, reign(1, 1), ended="over")
+    solo = master(2, durable=Durable(reign(1, 1), spec, ended))
+    assert solo.phase == "idle"
+    solo.forget()
+    solo.hear(2, "report", report(spec, ended))
+    assert solo.said("closed") == []
+    solo.hear(2, "report", report(spec, before))
+    assert (solo.said("spec"), solo.said("closed")) == ([spec], [ended])
+
+
+def test_a_new_master_waits_as_long_for_a_node_that_it_never_heard() -> None:
+    solo, _ = heir()
+    solo.finish(solo.running(Check))
+    take_in(solo, 3, 4)
+    solo.advance(REJOIN_MS - 5_000)
+    assert not solo.runs(Close)
+    solo.advance(5_000)
+    assert [(x.node, x.why) for x in solo.running(Close).left_out] == [(1, "gone")]
+
+
 def test_a_lower_id_never_gets_the_lead_in_the_middle_of_a_round() -> None:
     solo = master(7, node_id=5)
     ask(solo)
@@ -404,8 +438,8 @@ def test_a_lower_id_never_gets_the_lead_in_the_middle_of_a_round() -> None:
     take_in(solo, 5, 7)
     solo.finish(solo.running(Close))
     solo.advance(100)
-    assert solo.leads  # handing: node 2 has to store the model first
-    solo.peers = {n: beat(closed=solo.durable.closed) for n in solo.peers}
-    solo.advance(1_100)
-    solo.hear(2, "report", report(solo.durable.spec, solo.durable.closed))
-    assert solo.node.conductor is None or solo.phase == "collecting"
+    assert solo.leads  # node 2 has to store the new model first
+    hold(solo)
+    assert not solo.leads
+    assert solo.durable.opened == opened  # and the next round was not opened before
+    assert "steps down: node 2 has a lower id" in solo.logged()

@@ -59,7 +59,8 @@ def _run(view: ClusterView) -> list[str]:
 
 
 def _round(view: ClusterView, now_s: float) -> list[str]:
-    parts, closed, beacon = [], view.closed, view.beacon
+    closed, beacon = view.closed, view.beacon
+    parts: list[str] = []
     if beacon is not None and view.master(now_s) is not None:
         parts.append(beacon.phase)
         if beacon.expected:

@@ -10,7 +10,7 @@ from pneumod.tui.widgets.live_table import Cell, Column, LiveTable, Row
 from pneumod.tui.widgets.plain import plain
 from pneumod.view import ClusterView, NodeView
 
-FIXED_CELLS = 58  # of the columns but name and progress, at their usual widths
+FIXED_CELLS = 63  # of a line but for the name and the bar, with six-digit image counts
 QUIET = ("idle", "starting")  # activities without progress
 
 
@@ -25,13 +25,14 @@ class NodeTable(LiveTable):
         Column("progress"),
         Column("img/s", right=True),
         Column("images N/P", right=True),
-        Column("beat", right=True, cells=5),
+        Column("beat", right=True, cells=6),
         Column("model", right=True),
     )
 
     def show(self, view: ClusterView, now_s: float) -> None:
-        spare = max(0, self.size.width - FIXED_CELLS)
-        name_cells, bar_cells = min(40, max(8, spare // 2)), min(24, max(3, spare // 2 - 6))
+        spare = self.scrollable_content_region.width - FIXED_CELLS
+        name_cells = min(40, max(8, spare * 2 // 3))
+        bar_cells = min(24, max(3, spare - name_cells))
         self.show_rows(
             {str(node.id): _node_row(view, node, now_s, name_cells, bar_cells) for node in view.nodes.values()}
         )

@@ -1,0 +1,38 @@
+"""Who holds the run's state besides the master, and who may lead in its place."""
+
+from __future__ import annotations
+
+from pneumod.core.membership import Members
+from pneumod.core.state import State, standing
+
+HEIRS_THAT_HOLD = 2
+MAX_HOLDERS = 8
+
+
+def heirs_hold(state: State, members: Members) -> bool:
+    """Whether the first heirs have stored the newest model and checkpoint, so that a takeover loses nothing."""
+    closed = state.durable.closed
+    assert closed is not None
+    heirs = members.heirs()[:HEIRS_THAT_HOLD]
+    return all(members.holds(node, closed.model.digest, closed.checkpoint.digest) for node in heirs)
+
+
+def holders(state: State, members: Members) -> tuple[int, ...]:
+    """Whom a master that lacks the newest model or checkpoint may ask for it."""
+    closed = state.durable.closed
+    if closed is None or {closed.model.digest, closed.checkpoint.digest} <= state.held:
+        return ()
+    reports = members.reports()
+    return tuple([n for n, r in reports.items() if closed.model.digest in r.holds and n != state.id][:MAX_HOLDERS])
+
+
+def successor(state: State, members: Members) -> int | None:
+    """A lower live node that knows and holds what this master does; None if there is none."""
+    closed, lowest = state.durable.closed, members.live[0]
+    if lowest >= state.id:
+        return None
+    if closed is not None and {closed.model.digest, closed.checkpoint.digest} <= state.held:
+        return lowest if members.holds(lowest, closed.model.digest, closed.checkpoint.digest) else None
+    report = members.reports().get(lowest)
+    known = report is not None and standing(report.spec, report.closed) == standing(state.durable.spec, closed)
+    return lowest if known else None

@@ -1,0 +1,29 @@
+"""What a master answers an operator who asks for a run."""
+
+from __future__ import annotations
+
+from pneumod.messages import Reply, RoundClosed, RunSpec, StartRun
+
+
+def answer(
+    sender: str, request: StartRun, spec: RunSpec | None, closed: RoundClosed | None, settled: bool, stuck: bool
+) -> tuple[Reply, RunSpec | None]:
+    """The reply, and the spec of the new run if there is to be one. Asking twice starts one run.
+
+    Args:
+        spec, closed: the run that the master knows of.
+        settled: the master knows what the nodes know.
+        stuck: that run can't go on, because nobody has its model; it may be replaced.
+    """
+    if not sender.startswith("op-run-"):
+        return Reply(False, "only an operator with the role run may start one"), None
+    if not settled:
+        return Reply(False, "the master has just taken over; ask again in a moment"), None
+    if spec is not None and spec.run == request.run:
+        return Reply(True, f"run {request.run} is on"), None
+    over = spec is None or (closed is not None and closed.ended is not None)
+    if spec is not None and not over and not stuck:
+        return Reply(False, f"run {spec.run} is on, asked for by {spec.asked_by}"), None
+    number = spec.number + 1 if spec is not None else 1
+    new = RunSpec(number, request.run, sender, request.asked_at_s, request.settings)
+    return Reply(True, f"run {request.run} is on"), new
