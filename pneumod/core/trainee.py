@@ -220,6 +220,8 @@ class Trainee:
         closed, opened = durable.closed, durable.opened
         if durable.spec is None or closed is None or closed.best is None or self.exported == closed.best.model.digest:
             return
+        if closed.best.round == 0 and closed.ended is None:
+            return  # the untrained model is the best so far
         awaited = opened is not None and self._open_still(opened) and not self._answered(opened)
         over = closed.ended is not None
         busy = any(isinstance(job, Train | Export) for job in self.state.running)

@@ -135,7 +135,7 @@ def _lungs(random: np.random.Generator) -> tuple[Lung, Lung]:
 def _chest(random: np.random.Generator, lungs: tuple[Lung, Lung]) -> Image:
     """Anatomy without disease."""
     middle = (lungs[0].x + lungs[1].x) / 2
-    image = 0.68 + _clouds(random, 4, 0.05) - 1.4 * (_X - middle) ** 2
+    image: Image = 0.68 + _clouds(random, 4, 0.05) - 1.4 * (_X - middle) ** 2
     air = np.zeros_like(image)
     for lung in lungs:
         inside = _edge(1 - lung.reach(_X, _Y), 0.06)
@@ -216,9 +216,10 @@ def _clouds(random: np.random.Generator, cells: int, deviation: float) -> Image:
 def _expose(random: np.random.Generator, image: Image, look: Site) -> NDArray[np.uint8]:
     """What the node's machine makes of it: sharpness, exposure, noise, 8 bits."""
     sharp = np.asarray(cv2.GaussianBlur(image, (0, 0), look.blur_px))
-    shown = np.clip(sharp * look.gain * random.uniform(0.9, 1.1), 0, 1) ** (look.gamma * random.uniform(0.9, 1.1))
+    shown: Image = np.clip(sharp * look.gain * random.uniform(0.9, 1.1), 0, 1) ** (look.gamma * random.uniform(0.9, 1.1))
     shown = shown + random.normal(0, look.noise, shown.shape)
-    return np.clip(np.rint(shown * 255), 0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.clip(np.rint(shown * 255), 0, 255).astype(np.uint8)
+    return levels
 
 
 def write_dataset(

@@ -56,6 +56,8 @@ def read_grey(path: Path) -> Grey:
         DataError: the reason why the file can't be used, without its path.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise DataError("not a file but a pipe or a device")  # which might never end
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:

@@ -16,6 +16,9 @@ from pneumod.messages import RunSettings
 FILTERS = (16, 32, 64)
 # A node trains for a few dozen steps a round, so the moving statistics must follow faster than by Keras' 0.99.
 BATCH_NORM_MOMENTUM = 0.9
+# Where the moving variances settle, about. Started at Keras' 1, the first round's change of one (up to 11) can
+# leave the range of an update, which is a multiple of the tensor's largest weight.
+FIRST_VARIANCE = 4.0
 
 
 def build(settings: RunSettings) -> keras.Model:
@@ -48,7 +51,11 @@ def _block(x: keras.KerasTensor, name: str, filters: int, settings: RunSettings)
             kernel_regularizer=keras.regularizers.L2(settings.l2),
             name=f"{name}{part}_conv",
         )(x)
-        x = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}{part}_norm")(x)
+        x = keras.layers.BatchNormalization(
+            momentum=BATCH_NORM_MOMENTUM,
+            moving_variance_initializer=keras.initializers.Constant(FIRST_VARIANCE),
+            name=f"{name}{part}_norm",
+        )(x)
         x = keras.layers.Activation("relu", name=f"{name}{part}_relu")(x)
     return keras.layers.MaxPooling2D(name=f"{name}_pool")(x)
 

@@ -118,7 +118,7 @@ class Daemon:
             case act.Cancel(job=job):
                 self._cancel(job)
             case act.Watch(on=on):
-                await self.link.watch(on)
+                self.link.watch(on)
             case act.Keep(digests=digests):
                 await self.store.keep(digests)
             case act.Archive(digest=digest, run=run, round=round_):

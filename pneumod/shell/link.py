@@ -42,7 +42,7 @@ class Link:
         self.dropped: Counter[str] = Counter()
         self._control: Connection | None = None
         self._bulk: Connection | None = None
-        self._watching = False
+        self._subscribing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Stay connected until cancelled; the first broker of the config that answers is used."""
@@ -78,15 +78,12 @@ class Link:
             raise BusError("not connected")
         await self._bulk.publish(kind, term, message, dest)
 
-    async def watch(self, on: bool) -> None:
-        """Hear everyone's heartbeats, or no longer."""
-        control, self._watching = self._control, on
-        if control is None:
-            return
-        try:
-            await (control.subscribe(["beat"]) if on else control.unsubscribe(["beat"]))
-        except BusError as error:
-            log.warning("%s", error)
+    def watch(self, on: bool) -> None:
+        """Hear everyone's heartbeats, or no longer. Nothing waits for the broker's answer."""
+        if self._control is not None:
+            task = asyncio.get_running_loop().create_task(self._watch(self._control, on))
+            self._subscribing.add(task)
+            task.add_done_callback(self._subscribing.discard)
 
     async def drain(self, limit_s: float) -> None:
         """Wait until what was sent is acknowledged."""
@@ -120,6 +117,12 @@ class Link:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(control))
                 group.create_task(self._read(bulk))
+
+    async def _watch(self, control: Connection, on: bool) -> None:
+        try:
+            await (control.subscribe(["beat"]) if on else control.unsubscribe(["beat"]))
+        except BusError as error:
+            log.debug("%s", error)  # the connection is lost: its end is told elsewhere
 
     async def _read(self, connection: Connection) -> None:
         async for incoming in connection.receive():

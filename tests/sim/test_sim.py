@@ -11,6 +11,7 @@ import pytest
 
 from pneumod import wire
 from pneumod.core import actions as act
+from pneumod.core import conductor
 from pneumod.core import events as ev
 from pneumod.core.actions import Action
 from pneumod.core.collector import Collector
@@ -20,8 +21,9 @@ from pneumod.core.jobs import Job
 from pneumod.core.node import Node
 from pneumod.core.state import State
 from pneumod.core.trainee import Trainee
-from pneumod.messages import Message, RoundClosed, RoundOpen, RunSettings, StartRun, Term, TrainResult
+from pneumod.messages import Message, RoundClosed, RoundOpen, RunSettings, RunSpec, StartRun, Term, TrainResult
 from pneumod.sim.bus import Bus, Weather
+from pneumod.sim.children import blob
 from pneumod.sim.world import Machine, World
 from pneumod.topics import KINDS, Address, Topics
 from tests.sim.checkers import Judge, Violation
@@ -124,14 +126,10 @@ def test_found_out_using_anothers_term(monkeypatch: Patch) -> None:
     claim = Election.claim
 
     def nameless(election: Election) -> Term:
-        return msgspec_replace(claim(election), neg_node=0)
+        return claim(election)._replace(neg_node=0)
 
     monkeypatch.setattr(Election, "claim", nameless)
     assert "speaks as the master of another's term" in found_out()
-
-
-def msgspec_replace(term: Term, **changes: int) -> Term:
-    return term._replace(**changes)
 
 
 def test_found_out_reusing_a_term(monkeypatch: Patch) -> None:
@@ -165,16 +163,43 @@ def test_found_out_training_again(monkeypatch: Patch) -> None:
 
 
 def test_found_out_a_state_that_goes_back(monkeypatch: Patch) -> None:
+    """A node that starts its run anew each time a master repeats it."""
+    hear = Trainee.hear_spec
+
+    def anew(trainee: Trainee, spec: RunSpec) -> None:
+        if spec == trainee.state.durable.spec:
+            trainee.state.remember(spec=spec, closed=None)
+        hear(trainee, spec)
+
+    monkeypatch.setattr(Trainee, "hear_spec", anew)
+    assert "the run's state goes back" in found_out()
+
+
+def test_found_out_different_models_in_the_end(monkeypatch: Patch) -> None:
     hear = Trainee.hear_closed
 
-    def eager(trainee: Trainee, closed: RoundClosed) -> None:
-        mine = trainee.state.durable
-        if mine.closed is not None and mine.closed.run == closed.run and closed.round < mine.closed.round:
-            trainee.state.remember(closed=closed)
+    def own(trainee: Trainee, closed: RoundClosed) -> None:
+        if closed.ended is not None:
+            closed = msgspec.structs.replace(closed, model=blob("mine", trainee.state.id))
         hear(trainee, closed)
 
-    monkeypatch.setattr(Trainee, "hear_closed", eager)
-    assert "the run's state goes back" in found_out()
+    monkeypatch.setattr(Trainee, "hear_closed", own)
+    monkeypatch.setattr("tests.sim.history.LIVENESS_MS", 60_000)
+    assert "no end in sight: different models" in found_out()
+
+
+def test_found_out_a_model_that_was_thrown_away(monkeypatch: Patch) -> None:
+    tidy = Trainee.tidy
+
+    def too_tidy(trainee: Trainee) -> None:
+        tidy(trainee)
+        closed = trainee.state.durable.closed
+        if closed is not None and closed.ended is not None:
+            trainee.state.actions.append(act.Keep(frozenset()))
+
+    monkeypatch.setattr(Trainee, "tidy", too_tidy)
+    monkeypatch.setattr("tests.sim.history.LIVENESS_MS", 60_000)
+    assert "no end in sight: a node lacks the model" in found_out()
 
 
 def test_found_out_an_update_under_the_wrong_base(monkeypatch: Patch) -> None:
@@ -199,8 +224,6 @@ def test_found_out_an_update_under_the_wrong_base(monkeypatch: Patch) -> None:
 
 def close_with(change: Callable[[tuple[object, ...]], tuple[object, ...]], monkeypatch: Patch) -> None:
     """Every round is closed on contributions that were changed."""
-    from pneumod.core import conductor
-
     close_job = conductor.close_job
 
     def changed(collector: Collector, closed: RoundClosed) -> tuple[object, int]:
@@ -218,19 +241,19 @@ def test_found_out_counting_a_node_twice(monkeypatch: Patch) -> None:
 def test_found_out_closing_below_min_nodes(monkeypatch: Patch) -> None:
     look = Conductor.look
 
-    def hasty(conductor: Conductor) -> None:
-        spec = conductor.state.durable.spec
+    def hasty(self: Conductor) -> None:
+        spec = self.state.durable.spec
         if spec is not None:
             easy = msgspec.structs.replace(spec, settings=msgspec.structs.replace(spec.settings, min_nodes=1))
-            conductor.state.durable = msgspec.structs.replace(conductor.state.durable, spec=easy)
-        look(conductor)
+            self.state.durable = msgspec.structs.replace(self.state.durable, spec=easy)
+        look(self)
 
     monkeypatch.setattr(Conductor, "look", hasty)
     assert "closes on nodes" in found_out()
 
 
 def test_found_out_a_lower_id_that_never_gets_the_lead(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(Conductor, "successor", lambda conductor: False)
+    monkeypatch.setattr(Conductor, "successor", lambda _: False)
     monkeypatch.setattr("tests.sim.history.LIVENESS_MS", 60_000)
     assert "leaders" in found_out()
 
@@ -238,7 +261,7 @@ def test_found_out_a_lower_id_that_never_gets_the_lead(monkeypatch: Patch) -> No
 def test_found_out_a_round_that_never_ends(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Collector, "over", lambda collector: False)
     monkeypatch.setattr("tests.sim.history.LIVENESS_MS", 60_000)
-    assert "the run is not over everywhere" in found_out()
+    assert "no end in sight" in found_out()
 
 
 def test_found_out_claiming_all_the_time(monkeypatch: Patch) -> None:

@@ -1,0 +1,97 @@
+"""Content-addressed blobs on a disk."""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from pathlib import Path
+
+import pytest
+
+from pneumod.blobs import CHUNK_BYTES, BlobFolder, chunk_count, digest_of, write_atomic
+from pneumod.messages import BlobRef
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobFolder:
+    return BlobFolder(tmp_path / "state" / "blobs")
+
+
+def test_a_blob_is_named_by_its_bytes(blobs: BlobFolder) -> None:
+    reference = blobs.write(b"weights")
+    assert reference == BlobRef(blake2b(b"weights", digest_size=32).hexdigest(), 7)
+    assert blobs.read(reference.digest) == b"weights"
+    assert blobs.digests() == {reference.digest}
+
+
+def test_a_blob_that_is_not_here_reads_as_none(blobs: BlobFolder) -> None:
+    assert blobs.read("0" * 64) is None
+
+
+def test_writing_the_same_twice_writes_once(blobs: BlobFolder) -> None:
+    first = blobs.write(b"weights")
+    before = (blobs.folder / first.digest).stat()
+    assert blobs.write(b"weights") == first
+    assert (blobs.folder / first.digest).stat().st_ino == before.st_ino
+
+
+def test_a_damaged_blob_is_set_aside_and_may_be_written_again(blobs: BlobFolder) -> None:
+    reference = blobs.write(b"weights")
+    (blobs.folder / reference.digest).write_bytes(b"weightz")
+    assert blobs.read(reference.digest) is None
+    assert (blobs.folder / f"{reference.digest}.damaged").read_bytes() == b"weightz"
+    assert blobs.digests() == frozenset()
+    blobs.write(b"weights")
+    assert blobs.read(reference.digest) == b"weights"
+
+
+def test_keep_deletes_what_is_not_named(blobs: BlobFolder) -> None:
+    kept, gone = blobs.write(b"kept"), blobs.write(b"gone")
+    blobs.keep(frozenset({kept.digest, "f" * 64}))
+    assert blobs.digests() == {kept.digest}
+    assert blobs.read(gone.digest) is None
+
+
+def test_a_crash_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.msgpack"
+    write_atomic(path, b"old")
+
+    def power_cut(_: int) -> None:
+        raise OSError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", power_cut)
+        with pytest.raises(OSError, match="power cut"):
+            write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_half_written_files_are_no_blobs(blobs: BlobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def power_cut(_: int) -> None:
+        raise OSError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", power_cut)
+        with pytest.raises(OSError, match="power cut"):
+            blobs.write(b"weights")
+    assert blobs.digests() == frozenset()
+    assert blobs.read(digest_of(b"weights")) is None
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "blob"
+    seen: list[bool] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (seen.append(path.exists()), fsync(descriptor))[1])
+    write_atomic(path, b"data")
+    assert seen == [False, True]  # the file, then the folder with its new name
+    assert [p.name for p in tmp_path.iterdir()] == ["blob"]
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "chunks"), [(0, 1), (1, 1), (CHUNK_BYTES, 1), (CHUNK_BYTES + 1, 2), (10 * CHUNK_BYTES, 10)]
+)
+def test_chunks_of_a_blob(size_bytes: int, chunks: int) -> None:
+    assert chunk_count(size_bytes) == chunks
