@@ -87,7 +87,7 @@ class Connection:
         self._hook(client)
         try:
             await client.__aenter__()
-        except (aiomqtt.MqttError, OSError) as error:
+        except (aiomqtt.MqttError, OSError, UnicodeError) as error:  # UnicodeError: no such host name is possible
             raise BusError(f"no broker at {broker.host}:{broker.port}: {error}") from error
         self._client = client
         return self
@@ -178,7 +178,7 @@ class Connection:
                     address = self.topics.parse(str(message.topic))
                     envelope = wire.decode(address, message.payload)
                 except WireError as error:
-                    self.dropped[str(error)[:60]] += 1
+                    self.dropped[str(error).partition(":")[0]] += 1  # the rest may quote the sender: no bound to it
                     continue
                 correlation = getattr(message.properties, "CorrelationData", b"")
                 yield Incoming(address, envelope, message.retain, correlation)

@@ -8,15 +8,19 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from pneumod.bus import Connection
 from pneumod.config import BrokerConfig, NodeConfig
 from pneumod.errors import BusError, RefusedError
 from pneumod.messages import NO_TERM, Reply, StartRun
+from pneumod.settings import RunSettings
 from pneumod.view import ClusterView
 
-WATCHED = ["card", "beat", "gone", "beacon", "spec", "closed", "log"]
+WATCHED = ["card", "beat", "gone", "beacon", "spec", "closed"]
 REPLY_TIMEOUT_S = 5.0
+MASTER_WAIT_S = 15.0
+ASK_AGAIN_S = 0.5
 
 
 class Operator:
@@ -94,6 +98,34 @@ class Operator:
             del self._replies[tag]
         if not reply.ok:
             raise RefusedError(reply.text)
+
+    async def request_run(self, settings: RunSettings) -> str:
+        """Ask whoever leads to start a run; its id. Waits for a master that is just being elected.
+
+        Raises:
+            RefusedError: another run is on, whose and since when; or this operator may not start one.
+            BusError: no master is heard.
+        """
+        request = StartRun(_new_run_id(), int(time.time()), settings)
+        end_s = time.monotonic() + MASTER_WAIT_S
+        while True:
+            await self.until(lambda view: view.master(time.monotonic()) is not None, end_s - time.monotonic())
+            try:
+                await self.ask(request)
+                return request.run
+            except RefusedError as error:
+                spec = self.view.spec
+                if spec is not None and spec.run in str(error):
+                    since = datetime.fromtimestamp(spec.asked_at_s)
+                    raise RefusedError(f"{error}, since {since:%Y-%m-%d %H:%M:%S}") from error
+                if "just taken over" not in str(error) or time.monotonic() >= end_s:
+                    raise
+                await asyncio.sleep(ASK_AGAIN_S)
+
+
+def _new_run_id() -> str:
+    """A name that sorts by time and that two operators don't choose at once."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 @asynccontextmanager

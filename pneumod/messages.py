@@ -11,22 +11,26 @@ from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
+from pneumod.settings import RunSettings as RunSettings
+
 MAX_COUNTER = 2**48
 MAX_NODE_ID = 2**31 - 1
 MAX_IMAGES = 2**31 - 1
 BIN_COUNT = 1024  # bins of the logit over [-10, 10]; 1,024 bound the pooled AUC within 0.001
 LOGIT_LIMIT = 10.0
+MAX_CLASS_WEIGHT = 1e6
 
 NodeId = Annotated[int, Meta(ge=0, le=MAX_NODE_ID)]
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]  # BLAKE2b-256
-RunId = Annotated[str, Meta(pattern="^[a-z0-9-]{1,64}$")]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # BLAKE2b-256
+RunId = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}\Z")]
 Count = Annotated[int, Meta(ge=0, le=MAX_IMAGES)]
 Millis = Annotated[int, Meta(ge=0, le=2**53)]
 Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+ClassWeight = Annotated[float, Meta(gt=0.0, le=MAX_CLASS_WEIGHT)]
 Text = Annotated[str, Meta(max_length=400)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
-Sender = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,9}|op-(watch|predict|run)-[a-z0-9_.-]{1,48})$")]
+Sender = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,9}|op-(watch|predict|run)-[a-z0-9_.-]{1,48})\Z")]
 
 
 class Term(NamedTuple):
@@ -62,24 +66,6 @@ class ClassCounts(Struct, frozen=True):
     @property
     def train(self) -> int:
         return self.train_normal + self.train_pneumonia
-
-
-class RunSettings(Struct, frozen=True):
-    """What an operator may choose for a run; the same on every node."""
-
-    rounds: Annotated[int, Meta(ge=1, le=10_000)] = 10
-    local_epochs: Annotated[int, Meta(ge=1, le=100)] = 1
-    batch_size: Annotated[int, Meta(ge=2, le=1024)] = 32
-    learning_rate: Annotated[float, Meta(gt=0.0, le=1.0)] = 1e-3
-    image_size: Annotated[int, Meta(ge=28, le=256)] = 96
-    patience: Annotated[int, Meta(ge=1, le=10_000)] = 5  # rounds without a better pooled AUC
-    min_nodes: Annotated[int, Meta(ge=1, le=100_000)] = 1
-    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
-    dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.3
-    l2: Annotated[float, Meta(ge=0.0, le=1.0)] = 1e-4
-    focal_gamma: Annotated[float, Meta(ge=0.0, le=10.0)] = 2.0
-    augment: bool = True
-    codec: Literal["f32"] = "f32"
 
 
 class RunSpec(Struct, frozen=True):
@@ -145,7 +131,7 @@ class RoundOpen(Struct, frozen=True):
     train: bool
     who: Annotated[tuple[NodeId, ...], Meta(max_length=10_000)]  # ascending
     deadline_ms: Millis  # from its arrival, by each node's own clock
-    class_weights: tuple[Annotated[float, Meta(gt=0.0, le=1e6)], Annotated[float, Meta(gt=0.0, le=1e6)]]
+    class_weights: tuple[ClassWeight, ClassWeight]
     exponents: Annotated[tuple[Annotated[int, Meta(ge=-64, le=64)], ...], Meta(max_length=4096)]
     settings: RunSettings
     terms: Annotated[tuple[Term, ...], Meta(min_length=1, max_length=64)]  # masters that opened this round, in order
@@ -295,15 +281,9 @@ class Reply(Struct, frozen=True):
     text: Text
 
 
-class LogLine(Struct, frozen=True):
-    component: Annotated[str, Meta(max_length=16)]
-    level: Literal["info", "warning", "error"]
-    text: Text
-
-
 Message = (
     Card | Beat | Gone | Beacon | Report | RunSpec | RoundOpen | RoundClosed | TrainResult
-    | BlobWant | Chunk | StartRun | Reply | LogLine
+    | BlobWant | Chunk | StartRun | Reply
 )  # fmt: skip
 
 

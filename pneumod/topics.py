@@ -36,7 +36,6 @@ KINDS: dict[str, Kind] = {
         Kind("beat", m.Beat, "self", 0, False, 10, 2 * KIB),
         Kind("gone", m.Gone, "self", 1, False, 60, KIB),
         Kind("beacon", m.Beacon, "self", 1, True, 30, 4 * KIB),
-        Kind("log", m.LogLine, "self", 0, False, 60, 2 * KIB),
         Kind("spec", m.RunSpec, "all", 1, True, None, 8 * KIB),
         Kind("open", m.RoundOpen, "all", 1, False, 600, 192 * KIB),
         Kind("closed", m.RoundClosed, "all", 1, True, None, 64 * KIB),

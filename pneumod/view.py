@@ -75,13 +75,14 @@ class ClusterView(Struct):
                 self.beacon = None
 
     def _hear_master(self, term: Term, message: object, retained: bool, now_s: float) -> None:
-        self.term = term
+        if term != self.term:
+            self.term, self.beacon = term, None  # who leads is known by a beacon of this very term
         if isinstance(message, Beacon) and not retained:
             self.beacon, self.beacon_at_s = message, now_s
         elif isinstance(message, RunSpec) and (self.spec is None or message.number >= self.spec.number):
             self.spec = message
             self._keep_rounds_of(message.run)
-        elif isinstance(message, RoundClosed):
+        elif isinstance(message, RoundClosed) and (self.spec is None or message.number >= self.spec.number):
             self._keep_rounds_of(message.run)
             self.rounds[message.round] = message
 

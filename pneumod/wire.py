@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from pneumod import topics
 from pneumod.errors import WireError
-from pneumod.messages import NO_TERM, Envelope, Message, Sender, Term
+from pneumod.messages import MAX_NODE_ID, NO_TERM, Envelope, Message, Sender, Term
 
 VERSION = 1
 MAX_TENSORS = 4096
@@ -67,16 +67,19 @@ def decode(address: topics.Address, payload: bytes) -> Envelope:
     if len(payload) > kind.limit_bytes:
         raise WireError("too long")
     try:
+        msgspec.convert(sender, Sender)
+        if sender.isdigit() and int(sender) > MAX_NODE_ID:
+            raise WireError("no node's id")
         if not payload:
-            return Envelope(msgspec.convert(sender, Sender), NO_TERM, None)
+            return Envelope(sender, NO_TERM, None)
         raw = unpack(payload)
         if not isinstance(raw, dict) or raw.get("v") != VERSION:
             raise WireError("another version")
         if raw.get("from") != sender:
             raise WireError("sender is not the topic's")
-        message: Any = msgspec.convert(raw.get("body"), kind.type)
+        message: Any = msgspec.convert(raw.get("body"), kind.type, builtin_types=(bytes,))
         _require_finite(message)
-        return Envelope(msgspec.convert(sender, Sender), msgspec.convert(raw.get("term"), Term), message)
+        return Envelope(sender, msgspec.convert(raw.get("term"), Term), message)
     except msgspec.ValidationError as error:
         raise WireError(f"bad {kind.name}: {error}"[:200]) from error
 
@@ -98,7 +101,7 @@ class Tensor(Struct, frozen=True):
     """One named array: `data` is its little-endian C-order bytes."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200)]
-    dtype: Annotated[str, Meta(pattern="^(float32|float16|int8|uint8|int32|int64)$")]
+    dtype: Annotated[str, Meta(pattern=r"^(float32|float16|int8|uint8|int32|int64)\Z")]
     shape: Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31)], ...], Meta(max_length=8)]
     data: bytes
 
@@ -106,7 +109,7 @@ class Tensor(Struct, frozen=True):
 class Document(Struct, frozen=True):
     """A model or an update: a small header, then tensors in a fixed order."""
 
-    kind: Annotated[str, Meta(pattern="^(model|update|checkpoint|receipt)$")]
+    kind: Annotated[str, Meta(pattern=r"^(model|update|checkpoint|receipt)\Z")]
     header: dict[str, Any]
     tensors: Annotated[tuple[Tensor, ...], Meta(max_length=MAX_TENSORS)] = ()
 
@@ -126,7 +129,7 @@ def decode_document(data: bytes, kind: str) -> Document:
     if not isinstance(raw, dict) or raw.get("v") != VERSION:
         raise WireError("another version")
     try:
-        document = msgspec.convert(raw.get("doc"), Document)
+        document = msgspec.convert(raw.get("doc"), Document, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
         raise WireError(f"bad document: {error}"[:200]) from error
     if document.kind != kind:

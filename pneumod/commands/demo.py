@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
 from pneumod.demo import phantom
@@ -73,16 +74,9 @@ def _sites(args: argparse.Namespace, folder: Path, console: Console) -> list[Sit
 
 
 def _settings(args: argparse.Namespace, nodes: int) -> RunSettings:
-    if args.data is not None:
-        return RunSettings(rounds=args.rounds or 10, seed=args.seed, min_nodes=nodes)
-    return RunSettings(
-        rounds=args.rounds or phantom.ROUNDS,
-        local_epochs=phantom.LOCAL_EPOCHS,
-        learning_rate=phantom.LEARNING_RATE,
-        image_size=phantom.IMAGE_SIZE,
-        seed=args.seed,
-        min_nodes=nodes,
-    )
+    settings = phantom.SETTINGS if args.data is None else RunSettings()
+    rounds = args.rounds or settings.rounds
+    return msgspec.structs.replace(settings, rounds=rounds, seed=args.seed, min_nodes=nodes)
 
 
 def _tell(console: Console, node: int, number: int, auc: float) -> None:

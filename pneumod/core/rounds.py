@@ -8,11 +8,12 @@ from pneumod.core.collector import Collector
 from pneumod.core.jobs import Close, Contribution
 from pneumod.core.scores import metrics_of
 from pneumod.core.state import State
-from pneumod.messages import Best, ClassCounts, RoundClosed, RoundOpen, RunSpec, Summary, Term
+from pneumod.messages import MAX_CLASS_WEIGHT, Best, ClassCounts, RoundClosed, RoundOpen, RunSpec, Summary, Term
 
 FIRST_DEADLINE_MS = 30 * 60_000  # while no round time has been observed
 SLOWEST_FACTOR = 4
 DEADLINE_MARGIN_MS = 30_000
+LONGEST_DEADLINE_MS = 24 * 3_600_000  # whatever a node says of its time
 MAX_TERMS = 64  # that an open round remembers
 
 
@@ -20,7 +21,7 @@ def deadline_of(closed: RoundClosed) -> int:
     """A round's deadline in ms, from the slowest node of the round before."""
     if closed.summary is None or closed.summary.slowest_train_ms == 0:
         return FIRST_DEADLINE_MS
-    return SLOWEST_FACTOR * closed.summary.slowest_train_ms + DEADLINE_MARGIN_MS
+    return min(SLOWEST_FACTOR * closed.summary.slowest_train_ms + DEADLINE_MARGIN_MS, LONGEST_DEADLINE_MS)
 
 
 def class_weights_of(counts: list[ClassCounts]) -> tuple[float, float]:
@@ -30,7 +31,7 @@ def class_weights_of(counts: list[ClassCounts]) -> tuple[float, float]:
     if normal == 0 or pneumonia == 0:
         return (1.0, 1.0)
     total = normal + pneumonia
-    return (total / (2 * normal), total / (2 * pneumonia))
+    return (min(total / (2 * normal), MAX_CLASS_WEIGHT), min(total / (2 * pneumonia), MAX_CLASS_WEIGHT))
 
 
 def trains_next(spec: RunSpec, closed: RoundClosed) -> bool:

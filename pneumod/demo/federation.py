@@ -12,7 +12,6 @@ from rich.live import Live
 
 from pneumod import show
 from pneumod.client import Operator, operator
-from pneumod.commands.train import request_run
 from pneumod.demo.cluster import DemoCluster
 from pneumod.errors import PneumodError
 from pneumod.messages import RoundClosed
@@ -88,7 +87,7 @@ async def _run(
     nodes = {site.node for site in cluster.sites}
     await _until(cluster, me, lambda view: _ready(view, nodes), READY_S)
     ready_s = time.monotonic() - started_s
-    run = await request_run(me, cluster.settings)
+    run = await me.request_run(cluster.settings)
     asked_s = time.monotonic()
     killed = await _kill_in_a_round(cluster, me) if kill_master else None
     await _until(cluster, me, lambda view: view.closed is not None and view.closed.ended is not None, float("inf"))

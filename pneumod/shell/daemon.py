@@ -60,7 +60,7 @@ class Daemon:
         self.trainer = Worker("pneumod.children.trainer", config.path, "train", self.feed)
         self.light = Worker("pneumod.children.light", config.path, "preprocess", self.feed)
         self._actions: asyncio.Queue[act.Action] = asyncio.Queue()
-        self._halted = asyncio.Event()
+        self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -74,22 +74,32 @@ class Daemon:
             loop.add_signal_handler(name, self.feed, ev.Stopping())
         log.info("node %d (%s) of cluster %s starts", self.config.node_id, self.config.name, self.config.cluster)
         self.feed(ev.Tick())
-        halted: asyncio.Task[object] = asyncio.create_task(self._halted.wait())
         parts = [self._act(), self.link.run(), self.transfers.run(), self._vitals()]
         parts += [self.trainer.run(), self.light.run()]
-        tasks: set[asyncio.Task[object]] = {asyncio.create_task(part) for part in parts}
-        done, _ = await asyncio.wait({halted, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        tasks: set[asyncio.Future[None]] = {asyncio.create_task(part) for part in parts}
+        done, _ = await asyncio.wait({self._halted, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks - done:
             task.cancel()
         await asyncio.wait(tasks, timeout=STOP_S)
         self.transfers.close()
         self.store.close()
-        for task in done - {halted}:
-            task.result()  # raises what ended it
+        for ended in done:
+            ended.result()  # raises what ended it
         log.info("stopped")
 
     def feed(self, event: ev.Event) -> None:
-        """The one way in: step the core, queue its actions, arm the timer."""
+        """The one way in: step the core, queue its actions, arm the timer.
+
+        What fails in here ends the daemon, also when a timer or a signal called.
+        """
+        if self._halted.done():
+            return
+        try:
+            self._step(event)
+        except Exception as error:
+            self._halted.set_exception(error)
+
+    def _step(self, event: ev.Event) -> None:
         for action in self.node.step(event, _now_ms()):
             if isinstance(action, act.Publish) and action.kind == "beat":
                 self.link.send(action.kind, action.term, action.message)
@@ -127,7 +137,8 @@ class Daemon:
                 getattr(component(name), level)(text)
             case act.Halt():
                 await self.link.drain(1.0)
-                self._halted.set()
+                if not self._halted.done():
+                    self._halted.set_result(None)
 
     async def _persist(self, durable: act.Durable) -> None:
         """Write the state; a write that takes long is told to the core while it still runs."""

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from pneumod.bus import Connection, Incoming
-from pneumod.config import NodeConfig
+from pneumod.config import BrokerConfig, NodeConfig
 from pneumod.errors import BusError
 from pneumod.logs import component
 from pneumod.messages import Gone, Message, Term
@@ -49,17 +49,20 @@ class Link:
         wait_s, complained = FIRST_WAIT_S, False
         while True:
             for broker in self.config.brokers:
+                had_one = False
                 try:
-                    await self._session(broker_index=self.config.brokers.index(broker))
+                    await self._session(broker)
                 except* BusError as group:
-                    error = group.exceptions[0]
-                    if self._control is not None:
+                    error, had_one = group.exceptions[0], self._control is not None
+                    if had_one:
                         wait_s, complained = FIRST_WAIT_S, False
                     if not complained:
                         log.warning("%s; trying again until it answers", error)
                         complained = True
                 finally:
                     self._forget()
+                if had_one:
+                    break  # the first that answers, again: the other nodes may still be there
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # so that a returning broker isn't stormed
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
@@ -100,9 +103,8 @@ class Link:
                 dropped += sum(connection.dropped.values())
         return sent, received, dropped
 
-    async def _session(self, broker_index: int) -> None:
-        config = self.config
-        broker, me = config.brokers[broker_index], str(config.node_id)
+    async def _session(self, broker: BrokerConfig) -> None:
+        config, me = self.config, str(self.config.node_id)
         number = self.number + 1
         will = Gone(self.boot, number)
         async with (

@@ -53,7 +53,7 @@ class Store:
         except BlockingIOError as error:
             raise PneumodError(f"{folder}: another daemon uses this state directory; stop it first") from error
         except OSError as error:
-            raise PneumodError(f"{folder}: the state directory can't be used: {error.strerror}") from error
+            raise self._unusable(error) from error
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
         self._boot = 0
 
@@ -77,8 +77,15 @@ class Store:
         await self.in_writer(lambda: self._archive(digest, target))
 
     async def in_writer(self, work: Callable[[], T]) -> T:
-        """Run file work in the writer thread; what is asked for first is done first."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, work)
+        """Run file work in the writer thread; what is asked for first is done first.
+
+        Raises:
+            PneumodError: the disk refused it.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._writer, work)
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def close(self) -> None:
         self._writer.shutdown()
@@ -90,6 +97,8 @@ class Store:
             return msgspec.convert(wire.unpack(data), StateFile)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unusable(error) from error
         except (WireError, msgspec.ValidationError) as error:
             aside = self.path.with_name(f"state.msgpack.damaged-{int(time.time())}")
             os.replace(self.path, aside)
@@ -100,7 +109,10 @@ class Store:
         try:
             write_atomic(self.path, wire.pack(StateFile(self._boot, durable)))
         except OSError as error:
-            raise PneumodError(f"{self.path}: can't be written: {error.strerror}; free space or fix rights") from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> PneumodError:
+        return PneumodError(f"{error.filename or self.folder}: {error.strerror}; free space or fix rights")
 
     def _archive(self, digest: str, target: Path) -> None:
         source = self.blobs.folder / digest

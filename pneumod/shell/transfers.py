@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pneumod.blobs import CHUNK_BYTES, chunk_count, digest_of
 from pneumod.core.events import Event, JobDone, JobFailed
 from pneumod.core.jobs import Fetch, Fetched
-from pneumod.errors import BusError
+from pneumod.errors import BusError, PneumodError
 from pneumod.logs import component
 from pneumod.messages import NO_TERM, BlobWant, Chunk
 from pneumod.shell.link import Link
@@ -30,15 +30,16 @@ log = component("worker")
 
 
 class Assembly:
-    """The chunks of one blob that came so far."""
+    """The chunks of one blob that came so far, and how many jobs wait for it."""
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self.users = 0
         self.chunks: dict[int, bytes] = {}
         self.grew = asyncio.Event()
 
     def add(self, index: int, data: bytes) -> None:
-        if index < self.count and index not in self.chunks:
+        if index not in self.chunks:
             self.chunks[index] = data
             self.grew.set()
 
@@ -49,6 +50,9 @@ class Assembly:
         if len(self.chunks) < self.count:
             return None
         return b"".join(self.chunks[i] for i in range(self.count))
+
+
+Key = tuple[str, int]  # digest and count of chunks: who lies about the count is not mixed with who doesn't
 
 
 class Send(NamedTuple):
@@ -70,9 +74,9 @@ class Transfers:
         self.dropped = 0
         self._out: asyncio.Queue[Send] = asyncio.Queue(MAX_WANTS)
         self._waiting: set[tuple[str, str | None]] = set()  # what `_out` holds: a repeated want is served once
-        self._fetching: dict[str, Assembly] = {}
-        self._loose: OrderedDict[str, Assembly] = OrderedDict()
-        self._tasks: dict[Fetch, asyncio.Task[None]] = {}
+        self._fetching: dict[Key, Assembly] = {}
+        self._loose: OrderedDict[Key, Assembly] = OrderedDict()
+        self._tasks: dict[Fetch, asyncio.Task[Event]] = {}
 
     async def run(self) -> None:
         """Send what was asked for, one blob after the other, until cancelled."""
@@ -102,14 +106,16 @@ class Transfers:
             self.dropped += 1
 
     def hear_chunk(self, chunk: Chunk) -> None:
-        assembly = self._fetching.get(chunk.digest)
-        if assembly is None:
-            assembly = self._loose_for(chunk)
-        if assembly.count == chunk.count:
-            assembly.add(chunk.index, chunk.data)
+        if chunk.index >= chunk.count:
+            self.dropped += 1
+            return
+        key = (chunk.digest, chunk.count)
+        assembly = self._fetching.get(key) or self._loose_for(key)
+        assembly.add(chunk.index, chunk.data)
 
     def fetch(self, job: Fetch) -> None:
-        self._tasks[job] = asyncio.get_running_loop().create_task(self._fetch(job))
+        task = self._tasks[job] = asyncio.get_running_loop().create_task(self._fetch(job))
+        task.add_done_callback(lambda done: self._ended(job, done))
 
     def cancel(self, job: Fetch) -> None:
         task = self._tasks.get(job)
@@ -129,32 +135,34 @@ class Transfers:
         except asyncio.QueueFull:
             self.dropped += 1
 
-    def _loose_for(self, chunk: Chunk) -> Assembly:
+    def _loose_for(self, key: Key) -> Assembly:
         """Chunks that run ahead of the message that names their blob; the oldest blob goes when there are too many."""
-        assembly = self._loose.setdefault(chunk.digest, Assembly(chunk.count))
+        assembly = self._loose.setdefault(key, Assembly(key[1]))
         while sum(len(a.chunks) * CHUNK_BYTES for a in self._loose.values()) > MAX_LOOSE_BYTES:
             self._loose.popitem(last=False)
         return assembly
 
-    async def _fetch(self, job: Fetch) -> None:
-        event: Event
-        digest, count = job.blob.digest, chunk_count(job.blob.size_bytes)
-        loose = self._loose.pop(digest, None)
-        assembly = loose if loose is not None and loose.count == count else Assembly(count)
-        self._fetching[digest] = assembly
+    def _ended(self, job: Fetch, task: asyncio.Task[Event]) -> None:
+        """Tell how a fetch ended, also one that was cancelled before it began."""
+        if self._tasks.get(job) is task:
+            del self._tasks[job]
+        self.emit(JobFailed(job, "cancelled") if task.cancelled() else task.result())
+
+    async def _fetch(self, job: Fetch) -> Event:
+        key = (job.blob.digest, chunk_count(job.blob.size_bytes))
+        loose = self._loose.pop(key, None)
+        assembly = self._fetching.setdefault(key, loose or Assembly(key[1]))
+        assembly.users += 1
         try:
             data = await self._assemble(job, assembly)
             await self.store.in_writer(lambda: self.store.blobs.write(data))
-            event = JobDone(job, Fetched())
-        except BusError as error:
-            event = JobFailed(job, str(error))
-        except asyncio.CancelledError:
-            event = JobFailed(job, "cancelled")
+            return JobDone(job, Fetched())
+        except PneumodError as error:
+            return JobFailed(job, str(error))
         finally:
-            if self._fetching.get(digest) is assembly:
-                del self._fetching[digest]
-            self._tasks.pop(job, None)
-        self.emit(event)
+            assembly.users -= 1
+            if not assembly.users:
+                del self._fetching[key]
 
     async def _assemble(self, job: Fetch, assembly: Assembly) -> bytes:
         """Wait for chunks, ask for what is missing, and check the whole.

@@ -9,13 +9,19 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from pneumod.children import protocol
 from pneumod.core.events import Event, JobDone, JobFailed, JobProgress
 from pneumod.core.jobs import Job, Train
+from pneumod.errors import WireError
 from pneumod.logs import Component, component
 
 Emit = Callable[[Event], None]
 STOP_S = 2.0
+LAST_WORDS_S = 0.2  # what a child printed at its end is read until then
+PRINTED_BYTES = 64 * 1024  # read at once
+MAX_REASON = 200  # characters of a child's last line that a failure names
 
 
 class Worker:
@@ -27,20 +33,26 @@ class Worker:
         self.log = component(logs)
         self.emit = emit
         self.queue: asyncio.Queue[Job] = asyncio.Queue()
-        self.cancelled: list[Job] = []
+        self.waiting: list[Job] = []  # what `queue` holds
+        self.cancelled: list[Job] = []  # of those
         self.current: Job | None = None
         self._process: Process | None = None
+        self._last_line = ""  # that the child printed
         self._stderr: asyncio.Task[None] | None = None
 
     def submit(self, job: Job) -> None:
+        self.waiting.append(job)
         self.queue.put_nowait(job)
 
     def cancel(self, job: Job) -> None:
-        """Drop a job that waits; end the child for one that trains, since nothing else stops it."""
+        """Drop a job that waits; end the child for one that trains, since nothing else stops it.
+
+        Without effect on a job that has ended: its end and the wish to cancel it may cross.
+        """
         if job == self.current:
             if isinstance(job, Train) and self._process is not None:
                 self._process.kill()
-        else:
+        elif job in self.waiting:
             self.cancelled.append(job)
 
     async def run(self) -> None:
@@ -48,6 +60,7 @@ class Worker:
         try:
             while True:
                 job = await self.queue.get()
+                self.waiting.remove(job)
                 if job in self.cancelled:
                     self.cancelled.remove(job)
                     self.emit(JobFailed(job, "cancelled"))
@@ -61,15 +74,18 @@ class Worker:
 
     async def _do(self, job: Job) -> JobDone | JobFailed:
         try:
+            if self._process is not None and self._process.returncode is not None:
+                await self._end()  # it died while it had nothing to do
             process = self._process or await self._spawn()
             assert process.stdin is not None
             process.stdin.write(protocol.pack_frame(job))
             await process.stdin.drain()
             return await self._answer(process, job)
-        except (OSError, asyncio.IncompleteReadError) as error:
+        except (OSError, asyncio.IncompleteReadError, WireError, msgspec.ValidationError) as error:
             code = await self._end()
-            self.log.warning("the child %s died (%s)", self.module, code)
-            return JobFailed(job, f"the child died ({code}): {error}" if code == 0 else f"the child died ({code})")
+            why = f"the child died ({code}): {self._last_line or error}"
+            self.log.warning("%s: %s", self.module, why)
+            return JobFailed(job, why)
 
     async def _answer(self, process: Process, job: Job) -> JobDone | JobFailed:
         """Read frames until the job's end."""
@@ -93,15 +109,17 @@ class Worker:
             sys.executable, "-m", self.module, "--config", str(self.config),
             stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
-        self._process = process
+        self._process, self._last_line = process, ""
         self._stderr = asyncio.get_running_loop().create_task(self._log_stderr(process))
         return process
 
     async def _log_stderr(self, process: Process) -> None:
-        """What a library prints goes to the component's log."""
+        """What a library prints goes to the component's log, however long its lines are."""
         assert process.stderr is not None
-        async for line in process.stderr:
-            self.log.debug("%s", line.decode(errors="replace").rstrip())
+        while data := await process.stderr.read(PRINTED_BYTES):
+            for line in filter(None, map(str.rstrip, data.decode(errors="replace").splitlines())):
+                self.log.debug("%s", line)
+                self._last_line = line[:MAX_REASON]
 
     async def _end(self) -> int | None:
         """End the child; its exit code."""
@@ -116,5 +134,6 @@ class Worker:
             process.kill()
             await process.wait()
         if self._stderr is not None:
+            await asyncio.wait({self._stderr}, timeout=LAST_WORDS_S)
             self._stderr.cancel()
         return process.returncode

@@ -159,7 +159,7 @@ class Solo:
     def finish(self, job: Job, outcome: Outcome | None = None) -> None:
         """A job ends as the simulator's children would end it, or with another outcome."""
         outcome = outcome or outcome_of(job, self.id)  # type: ignore[assignment]
-        assert outcome is not None and not isinstance(outcome, str), outcome
+        assert not isinstance(outcome, str | None), outcome
         self.step(ev.JobDone(job, outcome))
 
     def prepared(self, counts: ClassCounts = COUNTS) -> Solo:

@@ -151,12 +151,16 @@ class Script:
                 self.tell(node, f"leads, term {term.counter}")
             case RoundOpen() if dest is None:
                 train = "" if message.train else ", to score the last model only"
-                again = f", again (terms {' '.join(str(t.counter) for t in message.terms)})" if message.terms[1:] else ""
+                again = (
+                    f", again (terms {' '.join(str(t.counter) for t in message.terms)})" if message.terms[1:] else ""
+                )
                 self.tell(node, f"opens round {message.round} for {listed(message.who)}{train}{again}")
             case RoundOpen():
                 self.tell(node, f"tells {dest} of round {message.round}")
             case TrainResult():
-                self.tell(node, f"answers round {message.round} to {dest} (asked under term {message.trained_term.counter})")
+                self.tell(
+                    node, f"answers round {message.round} to {dest} (asked under term {message.trained_term.counter})"
+                )
             case RoundClosed() if (message.run, message.round) not in self.closed:
                 self.closed.add((message.run, message.round))
                 over = f"; the run is over: {message.ended}" if message.ended else ""

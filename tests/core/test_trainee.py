@@ -209,14 +209,26 @@ def test_a_better_model_is_exported_once_at_the_end() -> None:
 
 def test_the_export_waits_while_this_node_has_to_train() -> None:
     solo = trainee()
-    solo.hear(1, "closed", with_best(1, best=0))
-    assert not solo.runs(Export)
+    solo.hear(1, "closed", with_best(2, best=1))
     for job in list(solo.node.state.running):
         solo.finish(job)
-    opened = open_of(SPEC, closed_of(SPEC, 1, TERM), (1, 2), TERM)
+    assert not solo.runs(Export)  # the next round opens in a moment
+    opened = open_of(SPEC, closed_of(SPEC, 2, TERM), (1, 2), TERM)
     solo.hear(1, "open", opened)
     assert not solo.runs(Export)
     solo.finish(solo.running(Train))
+    assert solo.running(Export).best.round == 1
+
+
+def test_the_untrained_model_is_exported_only_if_nothing_better_came_of_the_run() -> None:
+    solo = trainee()
+    solo.hear(1, "closed", with_best(1, best=0))
+    solo.hear(1, "open", open_of(SPEC, closed_of(SPEC, 1, TERM), (1, 2), TERM))
+    for job in list(solo.node.state.running):
+        solo.finish(job)
+    solo.finish(solo.running(Train))
+    assert not solo.runs(Export)
+    solo.hear(1, "closed", with_best(2, best=0, ended="over"))
     assert solo.runs(Export)
 
 
