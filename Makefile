@@ -16,9 +16,11 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Thousands of virtual nodes on a faulty bus; a failure prints the seed that repeats it: make sim ARGS=…
+# Virtual clusters on a faulty bus, one a seed; a failure prints the seed that plays it again.
+# make sim [SEED=1] [RUNS=20] [NODES=N] [SECONDS=120]
 sim: .venv/installed-dev
-	$(BIN)/pytest tests/sim $(ARGS)
+	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(NODES),--nodes $(NODES)) $(if $(SECONDS),--seconds $(SECONDS))
 
 .venv/installed: pyproject.toml
 	@echo "Installing pneumod and TensorFlow into .venv: one or two minutes, 2 GB on the disk."

@@ -31,7 +31,7 @@ MAX_QUEUED_IN = 10_000  # messages that came and were not yet taken
 MAX_UNACKNOWLEDGED = 1_000  # QoS 1 messages on their way; more are dropped and counted
 HEADER_BYTES = 1_024  # of a packet, besides topic and payload: a safe upper bound
 
-logger = logging.getLogger("pneumod.worker")
+logger = logging.getLogger("pneumod.broker")
 
 
 class Incoming(NamedTuple):

@@ -31,8 +31,8 @@ class _Formatter(logging.Formatter):
         return super().format(record)
 
 
-def setup(state_dir: Path, log: LogConfig) -> None:
-    """Log to `state_dir`/log/COMPONENT/COMPONENT.log and to stderr; replaces an earlier set-up.
+def setup(state_dir: Path, log: LogConfig, stderr: bool = True) -> None:
+    """Log to `state_dir`/log/COMPONENT/COMPONENT.log and, unless told not to, to stderr; replaces an earlier set-up.
 
     A folder is made at once, a file when its first record is written; `log.max_mb` and `log.keep` bound it.
 
@@ -42,7 +42,7 @@ def setup(state_dir: Path, log: LogConfig) -> None:
     ROOT.setLevel(log.level.upper())
     ROOT.propagate = False
     formatter = _Formatter(FORMAT)
-    _replace_handler(ROOT, logging.StreamHandler(), formatter)
+    _replace_handler(ROOT, logging.StreamHandler() if stderr else logging.NullHandler(), formatter)
     for name in get_args(Component):
         folder = state_dir / "log" / name
         folder.mkdir(parents=True, exist_ok=True)

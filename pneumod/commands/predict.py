@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -21,14 +22,16 @@ LEAST_CONTRAST = 5.0  # standard deviation of the grey levels; chest X-rays have
 def run(args: argparse.Namespace) -> int:
     """Print one line an image; 1 if any could not be classified."""
     predictor = Predictor(chosen_model(args))
-    failed = False
+    failed = 0
     for path in args.images:
         result = _classify(path, predictor)
-        failed = failed or "error" in result
+        failed += "error" in result
         print(json.dumps(result) if args.json else _readable(result), flush=True)
     if not args.json:
         print(RESEARCH_ONLY, file=sys.stderr)
-    return int(failed)
+    if args.config is not None:
+        _record(args.config, f"{len(args.images)} images, {failed} failed, model {predictor.file.card.name}")
+    return int(failed > 0)
 
 
 def chosen_model(args: argparse.Namespace) -> ModelFile:
@@ -43,6 +46,17 @@ def chosen_model(args: argparse.Namespace) -> ModelFile:
 
         state_dir = load(args.config, need_data=False).state_dir
     return find_model(args.model, state_dir)
+
+
+def _record(config: Path, text: str) -> None:
+    """A line in the node's log/predict, without names of files; not for users who may not write there."""
+    from pneumod import logs
+    from pneumod.config import load
+
+    node = load(config, need_data=False)
+    if os.access(node.state_dir, os.W_OK):
+        logs.setup(node.state_dir, node.log, stderr=False)
+        logs.component("predict").info(text)
 
 
 def _classify(path: Path, predictor: Predictor) -> dict[str, Any]:

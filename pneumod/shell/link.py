@@ -18,7 +18,7 @@ BULK = ["chunk", "piece"]
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0
 
-log = component("worker")
+log = component("broker")
 
 
 class Link:
