@@ -15,7 +15,7 @@ from pneumod.settings import RunSettings as RunSettings
 
 MAX_COUNTER = 2**48
 MAX_NODE_ID = 2**31 - 1
-MAX_IMAGES = 2**31 - 1
+MAX_IMAGES = MAX_NODE_ID
 BIN_COUNT = 1024  # bins of the logit over [-10, 10]; 1,024 bound the pooled AUC within 0.001
 LOGIT_LIMIT = 10.0
 MAX_CLASS_WEIGHT = 1e6
@@ -28,6 +28,7 @@ Millis = Annotated[int, Meta(ge=0, le=2**53)]
 Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 ClassWeight = Annotated[float, Meta(gt=0.0, le=MAX_CLASS_WEIGHT)]
+Loss = Annotated[float, Meta(ge=0.0, le=1e6)]
 Text = Annotated[str, Meta(max_length=400)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Sender = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,9}|op-(watch|predict|run)-[a-z0-9_.-]{1,48})\Z")]
@@ -91,7 +92,7 @@ class Metrics(Struct, frozen=True):
     """Scores of one global model over the validation images of all nodes that answered."""
 
     auc: Share | None  # None: no image of one class
-    loss: Annotated[float, Meta(ge=0.0)] | None
+    loss: Loss | None
     images: Count
 
 
@@ -114,7 +115,7 @@ class Summary(Struct, frozen=True):
     counted: Count
     left_out: Annotated[tuple[LeftOut, ...], Meta(max_length=64)]
     left_out_total: Count
-    train_loss: Annotated[float, Meta(ge=0.0)] | None
+    train_loss: Loss | None
     duration_ms: Millis
     slowest_train_ms: Millis
     update_bytes: Bytes
@@ -169,7 +170,7 @@ class Scores(Struct, frozen=True):
 
     normal: Histogram = ()
     pneumonia: Histogram = ()
-    loss: Annotated[float, Meta(ge=0.0)] | None = None
+    loss: Loss | None = None
 
 
 class TrainResult(Struct, frozen=True):
@@ -182,7 +183,7 @@ class TrainResult(Struct, frozen=True):
     scores: Scores  # of the base model
     update: BlobRef | None  # None where the round only scores
     samples: Count
-    train_loss: Annotated[float, Meta(ge=0.0)] | None
+    train_loss: Loss | None
     train_ms: Millis
 
     @property

@@ -72,6 +72,10 @@ class Collector:
             return True
         return all(n not in self.results and self.members.lost_ms(n) >= REJOIN_MS for n in self.missing())
 
+    def lacks(self, node: int) -> bool:
+        """Whether a node of this round has not answered."""
+        return node in self.opened.who and node not in self.results and node not in self.refused
+
     def missing(self) -> list[int]:
         return [n for n in self.opened.who if n not in self.accepted and n not in self.refused]
 

@@ -124,7 +124,7 @@ class Conductor:
             self.settle()
         elif self.phase in ("idle", "waiting") and theirs < mine:
             self._repeat()  # it refused this master's word while it still believed in an earlier one
-        elif (collector := self.collector) and node in collector.opened.who and node not in collector.results:
+        elif (collector := self.collector) and collector.lacks(node) and not self.members.is_training(node):
             self.state.say("reopen", collector.opened, dest=str(node))
 
     def hear_result(self, node: int, result: TrainResult) -> None:

@@ -44,7 +44,7 @@ class Election:
 
     def deadline_ms(self) -> int | None:
         due = self.echo_by_ms if self.leading else self.silent_at_ms if self.master is not None else self.claim_at_ms
-        return due if self.state.connected else None
+        return due if self.state.connected and self.top_counter < MAX_COUNTER else None
 
     def listen(self) -> None:
         """Forget the master and wait as a cold node does."""

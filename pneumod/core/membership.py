@@ -76,6 +76,13 @@ class Members:
             and self.state.now_ms - member.last_ms < SILENCE_MS
         )
 
+    def is_training(self, node: int) -> bool:
+        """Whether a node's last beat says so: it knows of the round."""
+        member = self.members.get(node)
+        return (
+            self.is_live(node) and member is not None and member.beat is not None and member.beat.activity == "training"
+        )
+
     def lost_ms(self, node: int) -> int:
         """For how long a node has not been heard by this master; 0 for one that lives."""
         if self.is_live(node):

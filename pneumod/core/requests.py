@@ -20,7 +20,8 @@ def answer(
     if not settled:
         return Reply(False, "the master has just taken over; ask again in a moment"), None
     if spec is not None and spec.run == request.run:
-        return Reply(True, f"run {request.run} is on"), None
+        ended = closed.ended if closed is not None else None
+        return Reply(True, f"run {request.run} has ended: {ended}" if ended else f"run {request.run} is on"), None
     over = spec is None or (closed is not None and closed.ended is not None)
     if spec is not None and not over and not stuck:
         return Reply(False, f"run {spec.run} is on, asked for by {spec.asked_by}"), None

@@ -23,13 +23,13 @@ from pneumod.messages import RunSettings
 
 # The demo's defaults: a run that means something within three minutes on two cores.
 NODES = 4
-SETTINGS = RunSettings(rounds=10, local_epochs=6, batch_size=16, learning_rate=3e-3, image_size=96)
-TRAIN_IMAGES = 40  # a node
+SETTINGS = RunSettings(rounds=16, local_epochs=4, batch_size=16, learning_rate=3e-3, image_size=96)
+TRAIN_IMAGES = 64  # a node
 VAL_IMAGES = 120
 TEST_IMAGES = 50  # in each node's look, in the common test folder
 
 # How hard it is: benchmarks/phantom.py measures it.
-STRENGTH = 0.42  # mean height of a consolidation, of a full scale of 1
+STRENGTH = 0.40  # mean height of a consolidation, of a full scale of 1
 SIGMA = (0.05, 0.08)  # its standard deviation, of the image's side
 CONSOLIDATIONS = 2
 SHARES = (0.25, 0.75)  # of PNEUMONIA, at the first and at the last node

@@ -46,8 +46,7 @@ class Judge:
         elif isinstance(action, act.Start) and isinstance(action.job, Close):
             self._close(action.job)
         elif isinstance(action, act.Start) and isinstance(action.job, Train):
-            if (machine.id, action.job.opened.key) in self.trained:
-                raise Violation(f"node {machine.id} trains {action.job.opened.key} again")
+            self._train(machine, action.job)
 
     def settled(self) -> str | None:
         """After the faults: why the cluster is not yet as it must be in the end; None if it is."""
@@ -91,6 +90,10 @@ class Judge:
                 self.masters[action.term] = machine.id
         if action.kind == "result" and action.message is not None and machine.durable.result != action.message:
             raise Violation(f"node {machine.id} answers with a result that it has not persisted")
+
+    def _train(self, machine: Machine, job: Train) -> None:
+        if (machine.id, job.opened.key) in self.trained:
+            raise Violation(f"node {machine.id} trains {job.opened.key} again")
 
     def _close(self, job: Close) -> None:
         nodes = [c.node for c in job.contributions]

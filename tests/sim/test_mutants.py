@@ -29,14 +29,15 @@ TRIES = 40  # histories in which a broken core has to be found out
 Patch = pytest.MonkeyPatch
 
 
-def found_out(seeds: range = range(1, TRIES + 1)) -> str:
-    """What the judge says of a core that was broken on purpose."""
-    for seed in seeds:
+def found_out(by: str = "") -> str:
+    """What the judge says of a core that was broken on purpose; with `by`, the first verdict with these words."""
+    for seed in range(1, TRIES + 1):
         try:
             play(seed)
         except Violation as violation:
-            return str(violation)
-    pytest.fail(f"not found out in {len(seeds)} histories")
+            if by in str(violation):
+                return str(violation)
+    pytest.fail(f"not found out in {TRIES} histories")
 
 
 def test_found_out_publishing_before_persisting(monkeypatch: Patch) -> None:
@@ -141,7 +142,7 @@ def test_found_out_a_model_that_was_thrown_away(monkeypatch: Patch) -> None:
 
     monkeypatch.setattr(Trainee, "tidy", too_tidy)
     monkeypatch.setattr("tests.sim.history.LIVENESS_MS", 60_000)
-    assert "no end in sight: a node lacks the model" in found_out()
+    assert found_out(by="no end in sight: a node lacks the model")
 
 
 def test_found_out_an_update_under_the_wrong_base(monkeypatch: Patch) -> None:
