@@ -14,8 +14,7 @@ from msgspec import Meta, Struct
 from pneumod.settings import RunSettings as RunSettings
 
 MAX_COUNTER = 2**48
-MAX_NODE_ID = 2**31 - 1
-MAX_IMAGES = MAX_NODE_ID
+MAX_NODE_ID = MAX_IMAGES = 2**31 - 1
 BIN_COUNT = 1024  # bins of the logit over [-10, 10]; 1,024 bound the pooled AUC within 0.001
 LOGIT_LIMIT = 10.0
 MAX_CLASS_WEIGHT = 1e6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pneumod import config, logs
-from pneumod.errors import PneumodError
+from pneumod.errors import ConfigError
 from pneumod.shell.daemon import run_daemon
 
 
@@ -14,6 +14,6 @@ def run(args: argparse.Namespace) -> int:
     try:
         logs.setup(node.state_dir, node.log)
     except OSError as error:
-        raise PneumodError(f"{args.config}: state_dir: {error.filename}: {error.strerror}; name another") from error
+        raise ConfigError(f"{args.config}: state_dir: {error.filename}: {error.strerror}; name another") from error
     run_daemon(node)
     return 0

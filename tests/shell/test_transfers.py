@@ -13,7 +13,7 @@ import pytest
 
 from pneumod.blobs import CHUNK_BYTES, digest_of
 from pneumod.bus import Incoming
-from pneumod.core.events import Connected, JobDone, JobFailed
+from pneumod.core.events import Connected, JobDone, JobFailed, Received
 from pneumod.core.jobs import Fetch, Fetched
 from pneumod.demo.cluster import Broker
 from pneumod.messages import NO_TERM, BlobRef, BlobWant, Chunk
@@ -43,6 +43,7 @@ class Node:
         message = incoming.envelope.message
         if isinstance(message, Chunk):
             self.transfers.hear_chunk(message)
+            self.events.emit(Received(incoming.address.kind.name, incoming.envelope))
         elif isinstance(message, BlobWant):
             self.wants.append((incoming.envelope.sender, message))
             self.transfers.hear_want(incoming.envelope.sender, message)
@@ -78,7 +79,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pneumod.shell.transfers.QUIET_S", 0.1)
-    monkeypatch.setattr("pneumod.shell.transfers.GIVE_UP_S", 0.5)
+    monkeypatch.setattr("pneumod.shell.transfers.GIVE_UP_S", 1.0)
 
 
 def fetch(*holders: int, announced: bool = False) -> Fetch:
@@ -115,6 +116,7 @@ async def test_only_the_missing_chunks_are_asked_for(start: Start, broker: Broke
         holder.store.blobs.write(BLOB)
         for index in (0, 2):
             await lossy.publish("chunk", NO_TERM, CHUNKS[index])
+        await asker.events.until(Received, 2)
         asker.transfers.fetch(fetch(1, announced=True))
         assert await asker.ends() == [JobDone(fetch(1, announced=True), Fetched())]
         assert {index for _, want in holder.wants for index in want.chunks} == {1, 3}
@@ -134,6 +136,7 @@ async def test_a_forged_chunk_is_not_kept_and_the_blob_is_fetched_all_the_same(s
         holder.store.blobs.write(BLOB)
         for index in range(4):
             await forger.publish("chunk", NO_TERM, Chunk(REF.digest, index, 4, bytes(CHUNK_BYTES)))
+        await asker.events.until(Received, 4)
         asker.transfers.fetch(fetch(1, announced=True))
         assert await asker.ends() == [JobDone(fetch(1, announced=True), Fetched())]
         assert asker.store.blobs.read(REF.digest) == BLOB
@@ -221,9 +224,7 @@ async def test_a_disk_that_refuses_is_a_failure(start: Start) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-async def test_loose_chunks_are_bounded_and_the_oldest_go_first(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_loose_chunks_are_bounded_and_the_oldest_go_first(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pneumod.shell.transfers.MAX_LOOSE_BYTES", 6 * CHUNK_BYTES)
     async with start(2) as asker:
         for chunk in CHUNKS[:2]:
