@@ -27,9 +27,9 @@ from pneumod.config import BrokerConfig, DataConfig, LogConfig, NodeConfig
 from pneumod.core.rounds import class_weights_of
 from pneumod.core.scores import metrics_of
 from pneumod.demo import phantom
+from pneumod.demo.alone import train_alone
 from pneumod.images.cache import Dataset, prepare
 from pneumod.learning.aggregate import Fold, exponents_of
-from pneumod.learning.alone import train_alone
 from pneumod.learning.train import Trainer
 from pneumod.messages import RunSettings
 

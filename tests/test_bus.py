@@ -190,7 +190,7 @@ async def test_certificates_that_cannot_be_used_are_one_line(tmp_path: Path, bro
     if made:
         for file in files:
             file.write_text("no certificate")
-    with pytest.raises(BusError, match="the certificates for .* can't be used"):
+    with pytest.raises(BusError, match=r"the certificates for .* can't be used"):
         await Connection(BrokerConfig(HOST, broker.port, tls=TlsConfig(*files)), CLUSTER, "1").__aenter__()
 
 

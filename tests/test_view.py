@@ -16,10 +16,10 @@ from pneumod.messages import (
     Gone,
     Message,
     RoundClosed,
-    RunSettings,
     RunSpec,
     Term,
 )
+from pneumod.settings import RunSettings
 from pneumod.show import headline
 from pneumod.topics import KINDS, Address
 from pneumod.view import LATE_S, ClusterView

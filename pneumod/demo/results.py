@@ -78,7 +78,7 @@ def train_alone(cluster: DemoCluster, told: Callable[[int, int, float], None]) -
 
 
 def _alone(node: NodeConfig, told: Callable[[int, int, float], None]) -> tuple[float, float]:
-    command = [sys.executable, "-m", "pneumod.learning.alone", "--config", str(node.path)]
+    command = [sys.executable, "-m", "pneumod.demo.alone", "--config", str(node.path)]
     result: dict[str, float] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None

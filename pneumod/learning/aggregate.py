@@ -17,13 +17,15 @@ from pneumod.learning.weights import Array
 
 Q_BITS = 30
 Q_LIMIT = 2**Q_BITS  # the largest |q|
-HEADROOM = 8.0  # the range of a delta, in units of the tensor's largest weight (at least 1)
+# The range of a delta, in units of the tensor's largest weight (at least 1). A moving variance of BatchNormalization
+# starts at 1 and moves by 10 and more in its first round; the price of a wide range is rounding, here below 6e-8.
+HEADROOM = 64.0
 EXPONENT_LIMIT = 64  # what a RoundOpen may carry
 INT64_MAX = 2**63 - 1
 
 
 def exponents_of(base: Sequence[Array]) -> tuple[int, ...]:
-    """One exponent e a tensor: deltas in [-2**k, 2**k], the least 2**k >= 8 * max(1, max|w|), with e = 30 - k.
+    """One exponent e a tensor: deltas in [-2**k, 2**k], the least 2**k >= 64 * max(1, max|w|), with e = 30 - k.
 
     Args:
         base: float32 arrays of any shape.

@@ -16,9 +16,6 @@ from pneumod.messages import RunSettings
 FILTERS = (16, 32, 64)
 # A node trains for a few dozen steps a round, so the moving statistics must follow faster than by Keras' 0.99.
 BATCH_NORM_MOMENTUM = 0.9
-# Where the moving variances settle, about. Started at Keras' 1, the first round's change of one (up to 11) can
-# leave the range of an update, which is a multiple of the tensor's largest weight.
-FIRST_VARIANCE = 4.0
 
 
 def build(settings: RunSettings) -> keras.Model:
@@ -42,8 +39,8 @@ def build(settings: RunSettings) -> keras.Model:
 def _block(x: keras.KerasTensor, name: str, filters: int, settings: RunSettings) -> keras.KerasTensor:
     """Two convolutions and a halving; the first convolution halves too.
 
-    That quarters the work and doubles what a last cell sees, to most of the chest: on the real hospitals the
-    pooled AUC after ten rounds rose from 0.89 to 0.93.
+    That quarters the work and doubles what a last cell sees, to 69 pixels: on real X-rays of 96 pixels from four
+    hospitals the best pooled AUC of six rounds rose from 0.89 to 0.92.
     """
     for part in "ab":
         x = keras.layers.Conv2D(
@@ -56,11 +53,7 @@ def _block(x: keras.KerasTensor, name: str, filters: int, settings: RunSettings)
             kernel_regularizer=keras.regularizers.L2(settings.l2),
             name=f"{name}{part}_conv",
         )(x)
-        x = keras.layers.BatchNormalization(
-            momentum=BATCH_NORM_MOMENTUM,
-            moving_variance_initializer=keras.initializers.Constant(FIRST_VARIANCE),
-            name=f"{name}{part}_norm",
-        )(x)
+        x = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}{part}_norm")(x)
         x = keras.layers.Activation("relu", name=f"{name}{part}_relu")(x)
     return keras.layers.MaxPooling2D(name=f"{name}_pool")(x)
 

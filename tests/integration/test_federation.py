@@ -50,7 +50,8 @@ def test_the_round_is_completed_by_the_next_master(finished: tuple[Path, Federat
     assert takeover.new_term > takeover.old_term
     assert takeover.new_term.node == min({1, 2, 3} - {federation.killed})
     assert takeover.updates_kept >= 1
-    assert closed.summary is not None and closed.summary.counted == NODES
+    assert closed.summary is not None
+    assert closed.summary.counted == NODES
 
 
 def test_every_round_is_trained_once_by_every_node(finished: tuple[Path, Federation]) -> None:

@@ -162,7 +162,7 @@ def test_a_bad_update_fails_the_check_with_the_reason(cluster: Cluster) -> None:
         (cluster.update(0.5, 30, later), "the update is of another round"),
         (cluster.update(0.5, 0), "samples are out of range"),
         (cluster.update(0.5, 31), "the update is of 31 samples, where its node claimed 30"),
-        (cluster.update(100.0, 30), "beyond ±16"),
+        (cluster.update(100.0, 30), "beyond ±64"),
         (cluster.update(float("nan"), 30), "not finite"),
         (cluster.before.model, "a model in place of a update"),
         (cluster.blobs.write(b"noise"), r"another version|not msgpack"),

@@ -13,7 +13,6 @@ from pneumod.bus import Connection, Incoming
 from pneumod.config import BrokerConfig, DataConfig, LogConfig, NodeConfig
 from pneumod.core.events import Event
 from pneumod.demo.cluster import Broker
-from pneumod.messages import RunSettings
 from tests.integration.mosquitto import MOSQUITTO, Mosquitto
 
 CLUSTER = "lab"

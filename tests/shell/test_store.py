@@ -15,7 +15,8 @@ import pytest
 from pneumod.blobs import digest_of
 from pneumod.core.actions import Durable
 from pneumod.errors import PneumodError
-from pneumod.messages import RunSettings, RunSpec, Term
+from pneumod.messages import RunSpec, Term
+from pneumod.settings import RunSettings
 from pneumod.shell.store import Store
 
 DURABLE = Durable(Term(7, -3, 11), RunSpec(2, "run-b", "op-run-ann", 1_700_000_000, RunSettings(rounds=4)))
@@ -83,7 +84,7 @@ async def test_a_damaged_state_file_is_set_aside_and_said(
         assert durable == Durable()
         assert boot >= first_boot
         assert store.load()[1] == Durable(), "a good file stands in its place"
-    (aside,) = tmp_path.glob("state.msgpack.damaged-*")
+    (aside,) = [p for p in store.folder.iterdir() if p.name.startswith("state.msgpack.damaged-")]
     assert aside.read_bytes() == damaged
     (record,) = [r for r in caplog.records if r.name.startswith("pneumod")]
     assert str(store.path) in record.getMessage()

@@ -1,6 +1,6 @@
 """What a node would get by itself: the same network, epochs and best-round rule, on its own images only.
 
-`python -m pneumod.learning.alone --config NODE.yaml` prints one JSON object a scored round, then the result.
+`python -m pneumod.demo.alone --config NODE.yaml` prints one JSON object a scored round, then the result.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def train_alone(trainer: Trainer, data: Dataset, node: int, tell: Callable[[int,
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m pneumod.learning.alone", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pneumod.demo.alone", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, metavar="NODE.yaml")
     parser.add_argument("--rounds", type=int, help="in place of the config's run.rounds")
     parser.add_argument("--out", type=Path, help="write the best model here, as LiteRT")
