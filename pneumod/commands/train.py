@@ -43,8 +43,13 @@ async def _train(node: NodeConfig, settings: RunSettings, name: str, console: Co
 async def _ask_and_wait(me: Operator, settings: RunSettings, console: Console) -> int:
     run_id = await me.request_run(settings)
     console.print(f"run {run_id} is on; Ctrl-C stops following, the run goes on")
-    with Live(console=console, refresh_per_second=4, get_renderable=lambda: show.cluster(me.view, time.monotonic())):
-        await me.until(lambda view: _is_over(view, run_id), float("inf"))
+    live = Live(console=console, refresh_per_second=4, get_renderable=lambda: show.cluster(me.view, time.monotonic()))
+    try:
+        with live:
+            await me.until(lambda view: _is_over(view, run_id), float("inf"))
+    finally:
+        if not console.is_terminal:
+            console.line()  # rich leaves the last line open there
     closed = me.view.closed
     if closed is None or closed.run != run_id:
         raise BusError(f"run {run_id} was replaced by another")

@@ -20,9 +20,12 @@ def print_report(
     console: Console, synthetic: bool, federation: Federation, nodes: list[NodeResult], test: Evaluation | None
 ) -> None:
     title = "Synthetic images (phantoms)" if synthetic else "Real images"
-    table = Table(title=f"{title}: AUC on each node's own validation images", title_justify="left", box=box.SIMPLE)
-    for name in ("node", "train N/P", "val N/P", "alone", "federated", "MB out/in", "training s", "overhead s"):
-        table.add_column(name, justify="left" if name == "node" else "right", no_wrap=name != "node")
+    title = "Synthetic images (phantoms)" if synthetic else "Real images"
+    title += ": AUC on each node's own validation images"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("node", no_wrap=True, max_width=16)
+    for name in ("train N/P", "val N/P", "AUC alone", "AUC federated", "MB out/in", "seconds training", "seconds overhead"):
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for one in nodes:
         counts, traffic = one.counts, federation.traffic[one.node]
         table.add_row(

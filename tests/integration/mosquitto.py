@@ -10,6 +10,7 @@ from pneumod.broker.embedded import HOST, free_port
 
 CONF = Path(__file__).parents[2] / "broker" / "mosquitto.conf"
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+STOP_S = 2.0
 
 
 class Mosquitto:
@@ -36,5 +37,9 @@ class Mosquitto:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.communicate()
+            try:
+                self._process.communicate(timeout=STOP_S)
+            except subprocess.TimeoutExpired:  # it forgets a signal that comes just as it begins to run
+                self._process.kill()
+                self._process.communicate()
             self._process = None

@@ -13,6 +13,7 @@ from pneumod.bus import Connection, Incoming
 from pneumod.config import BrokerConfig, DataConfig, LogConfig, NodeConfig
 from pneumod.core.events import Event
 from pneumod.demo.cluster import Broker
+from pneumod.settings import RunSettings
 from tests.integration.mosquitto import MOSQUITTO, Mosquitto
 
 CLUSTER = "lab"
