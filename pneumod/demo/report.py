@@ -23,9 +23,17 @@ def print_report(
     title = "Synthetic images (phantoms)" if synthetic else "Real images"
     title += ": AUC on each node's own validation images"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
-    table.add_column("node", no_wrap=True, max_width=16)
-    for name in ("train N/P", "val N/P", "AUC alone", "AUC federated", "MB out/in", "seconds training", "seconds overhead"):
-        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
+    table.add_column("node", no_wrap=True, max_width=14)
+    for name in (
+        "train\nN/P",
+        "val\nN/P",
+        "AUC\nalone",
+        "AUC\nfederated",
+        "MB\nout/in",
+        "s in\ntraining",
+        "s of\noverhead",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in nodes:
         counts, traffic = one.counts, federation.traffic[one.node]
         table.add_row(
@@ -34,7 +42,7 @@ def print_report(
             f"{counts.val_normal}/{counts.val_pneumonia}",
             "-" if one.alone is None else f"{one.alone:.3f}",
             f"{one.federated:.3f}",
-            f"{traffic.sent_bytes / 1e6:.1f}/{traffic.received_bytes / 1e6:.1f}",
+            f"{traffic.sent_bytes / 1e6:.0f}/{traffic.received_bytes / 1e6:.0f}",
             f"{traffic.trained_s:.0f}",
             f"{federation.run_s - traffic.trained_s:.0f}",
         )
