@@ -195,7 +195,8 @@ async def test_a_cancelled_fetch_fails_once_even_before_it_began_and_can_be_aske
         ends = await asker.ends(3)
         assert [type(event) for event in ends] == [JobFailed, JobFailed, JobDone]
         asker.transfers.cancel(fetch(7))  # too late: of no effect
-        assert asker.transfers._tasks == asker.transfers._fetching == {}
+        assert not asker.transfers._tasks
+        assert not asker.transfers._fetching
 
 
 @pytest.mark.usefixtures("patient")
