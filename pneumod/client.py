@@ -29,7 +29,7 @@ class Operator:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.view = ClusterView()
-        self._replies: dict[bytes, asyncio.Future[Reply]] = {}
+        self._replies: dict[tuple[str, bytes], asyncio.Future[Reply]] = {}  # by who is asked, and the request's tag
         self._following: asyncio.Task[None] | None = None
 
     async def follow(self, changed: Callable[[], None] = lambda: None) -> None:
@@ -41,7 +41,7 @@ class Operator:
         async for incoming in self.connection.receive():
             message = incoming.envelope.message
             if isinstance(message, Reply):
-                waiting = self._replies.get(incoming.correlation)
+                waiting = self._replies.get((incoming.envelope.sender, incoming.correlation))
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message)
             else:
@@ -88,14 +88,14 @@ class Operator:
         if master is None:
             raise BusError("no master is heard; are the daemons running, and on this broker?")
         tag = secrets.token_bytes(8)
-        waiting = self._replies[tag] = asyncio.get_running_loop().create_future()
+        waiting = self._replies[str(master), tag] = asyncio.get_running_loop().create_future()
         try:
             await self.connection.publish("request", NO_TERM, request, str(master), tag)
             reply = await asyncio.wait_for(waiting, REPLY_TIMEOUT_S)
         except TimeoutError as error:
             raise BusError(f"the master (node {master}) did not answer in {REPLY_TIMEOUT_S:.0f} s") from error
         finally:
-            del self._replies[tag]
+            del self._replies[str(master), tag]
         if not reply.ok:
             raise RefusedError(reply.text)
 

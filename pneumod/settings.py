@@ -11,9 +11,9 @@ class RunSettings(Struct, frozen=True):
     """What an operator may choose for a run; the same on every node."""
 
     rounds: Annotated[int, Meta(ge=1, le=10_000)] = 10
-    local_epochs: Annotated[int, Meta(ge=1, le=100)] = 3
+    local_epochs: Annotated[int, Meta(ge=1, le=100)] = 6
     batch_size: Annotated[int, Meta(ge=2, le=1024)] = 32
-    learning_rate: Annotated[float, Meta(gt=0.0, le=1.0)] = 3e-3
+    learning_rate: Annotated[float, Meta(gt=0.0, le=1.0)] = 1e-3
     image_size: Annotated[int, Meta(ge=28, le=256)] = 96
     patience: Annotated[int, Meta(ge=1, le=10_000)] = 5  # rounds without a better pooled AUC
     min_nodes: Annotated[int, Meta(ge=1, le=100_000)] = 1

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -84,3 +89,14 @@ def cluster(view: ClusterView, now_s: float) -> Group:
     if any(closed.scored for closed in view.rounds.values()):
         parts += ["", rounds_table(view)]
     return Group(*parts)
+
+
+@contextmanager
+def live(console: Console, view: ClusterView) -> Iterator[None]:
+    """Show the cluster as it changes, as long as the context lasts."""
+    try:
+        with Live(console=console, refresh_per_second=4, get_renderable=lambda: cluster(view, time.monotonic())):
+            yield
+    finally:
+        if not console.is_terminal:
+            console.line()  # rich leaves the last line open there

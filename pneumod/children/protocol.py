@@ -97,5 +97,5 @@ def serve(frames: BinaryIO, handle: Callable[[Job, Tell], Outcome]) -> None:
         except PneumodError as error:
             send(Failed(str(error)))
         except Exception as error:  # a bug or a library's fault: the traceback goes to the log
-            traceback.print_exc()
+            send(Note("worker", "error", traceback.format_exc()))
             send(Failed(f"{type(error).__name__}: {error}"))

@@ -147,6 +147,9 @@ def main() -> int:
     except PneumodError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except ImportError as error:
+        print(f"training needs TensorFlow ({error}): pip install 'pneumod[train]'", file=sys.stderr)
+        return 1
     serve(frames, jobs.handle)
     return 0
 

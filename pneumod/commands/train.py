@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
-import time
 
 import msgspec
 from rich.console import Console
-from rich.live import Live
 
 from pneumod import RESEARCH_ONLY, config, show
 from pneumod.client import Operator, operator
@@ -31,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         return asyncio.run(_train(node, settings, args.name or getpass.getuser(), console))
     except KeyboardInterrupt:
-        console.print("No longer following; the run goes on. `pneumod status` shows it.")
+        console.print("No longer following. A run that was accepted goes on: `pneumod status` shows it.")
         return 130
 
 
@@ -43,13 +41,8 @@ async def _train(node: NodeConfig, settings: RunSettings, name: str, console: Co
 async def _ask_and_wait(me: Operator, settings: RunSettings, console: Console) -> int:
     run_id = await me.request_run(settings)
     console.print(f"run {run_id} is on; Ctrl-C stops following, the run goes on")
-    live = Live(console=console, refresh_per_second=4, get_renderable=lambda: show.cluster(me.view, time.monotonic()))
-    try:
-        with live:
-            await me.until(lambda view: _is_over(view, run_id), float("inf"))
-    finally:
-        if not console.is_terminal:
-            console.line()  # rich leaves the last line open there
+    with show.live(console, me.view):
+        await me.until(lambda view: _is_over(view, run_id), float("inf"))
     closed = me.view.closed
     if closed is None or closed.run != run_id:
         raise BusError(f"run {run_id} was replaced by another")

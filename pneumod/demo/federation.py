@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 
 from pneumod import show
 from pneumod.client import Operator, operator
@@ -75,9 +74,8 @@ async def _federate(cluster: DemoCluster, kill_master: bool, console: Console) -
     node = cluster.config(cluster.sites[0].node)
     async with operator(node, "run", "demo") as me:
         traffic = {site.node: Traffic() for site in cluster.sites}
-        live = Live(console=console, refresh_per_second=4, get_renderable=lambda: _picture(me))
         async with me.following(lambda: _count(me.view, traffic)):
-            with live:
+            with show.live(console, me.view):
                 return await _run(cluster, me, kill_master, traffic, started_s)
 
 
@@ -145,7 +143,3 @@ def _count(view: ClusterView, traffic: dict[int, Traffic]) -> None:
         beat = view.nodes[node].beat if node in view.nodes else None
         if beat is not None:
             counted.lives[beat.boot] = (beat.sent_bytes, beat.received_bytes, beat.trained_ms)
-
-
-def _picture(me: Operator) -> Group:
-    return show.cluster(me.view, time.monotonic())

@@ -176,7 +176,8 @@ class Daemon:
         """Blob traffic goes to the transfers; all else is the core's."""
         message, kind = incoming.envelope.message, incoming.address.kind.name
         if isinstance(message, Chunk):
-            self.transfers.hear_chunk(message)
+            if message.digest not in self.node.state.held:  # else it is one's own broadcast, come back
+                self.transfers.hear_chunk(message)
         elif isinstance(message, BlobWant):
             self.transfers.hear_want(incoming.envelope.sender, message)
         else:

@@ -21,7 +21,7 @@ Emit = Callable[[Event], None]
 STOP_S = 2.0
 LAST_WORDS_S = 0.2  # what a child printed at its end is read until then
 PRINTED_BYTES = 64 * 1024  # read at once
-MAX_REASON = 200  # characters of a child's last line that a failure names
+MAX_REASON = 200  # characters of a child's last line that the log names
 
 
 class Worker:
@@ -83,9 +83,8 @@ class Worker:
             return await self._answer(process, job)
         except (OSError, asyncio.IncompleteReadError, WireError, msgspec.ValidationError) as error:
             code = await self._end()
-            why = f"the child died ({code}): {self._last_line or error}"
-            self.log.warning("%s: %s", self.module, why)
-            return JobFailed(job, why)
+            self.log.warning("the child %s died (%s): %s", self.module, code, self._last_line or error)
+            return JobFailed(job, f"the child died ({code})")  # may go on the bus: no words of the child's
 
     async def _answer(self, process: Process, job: Job) -> JobDone | JobFailed:
         """Read frames until the job's end."""

@@ -104,7 +104,9 @@ def test_a_missing_folder_is_a_failure_with_its_reason_and_the_child_lives(child
 
 
 def test_a_job_of_the_trainer_is_refused(child: Child) -> None:
-    (failed,) = child.ask(Initialise(RunSpec(1, "run-a", "tester", 0, RunSettings())))
+    note, failed = child.ask(Initialise(RunSpec(1, "run-a", "tester", 0, RunSettings())))
+    assert isinstance(note, Note), "the traceback goes to the log"
+    assert "not a job of the light child" in note.text
     assert failed == Failed("AssertionError: Initialise is not a job of the light child")
 
 
@@ -126,7 +128,7 @@ def test_updates_are_checked_and_a_round_is_closed(child: Child, node: Path) -> 
     ]
     assert child.ask(Check(1, updates[0], 10, opened)) == [Done(Checked())]
     assert child.ask(Check(2, updates[1], 10, opened)) == [Done(Checked())]
-    assert child.ask(Check(3, updates[2], 10, opened)) == [Failed("a change of a weight is beyond ±8 or not finite")]
+    assert child.ask(Check(3, updates[2], 10, opened)) == [Failed("a change of a weight is beyond ±64 or not finite")]
     contributions = (Contribution(1, updates[0], 10), Contribution(2, updates[1], 10))
     (done,) = child.ask(Close(opened, before, contributions, (), Metrics(None, None, 0), None, ()))
     assert isinstance(done, Done)

@@ -55,9 +55,7 @@ def test_weights_come_back_as_they_were_set() -> None:
     assert all(weights[name].tobytes() == array.tobytes() for name, array in weights_of(made).items())
 
 
-def test_exposure_and_contrast_of_a_whole_image_do_not_matter(
-    model: keras.Model, pixels: NDArray[np.float32]
-) -> None:
+def test_exposure_and_contrast_of_a_whole_image_do_not_matter(model: keras.Model, pixels: NDArray[np.float32]) -> None:
     logits = model(pixels)
     assert np.ptp(logits) > 0.01
     np.testing.assert_allclose(model(0.5 * pixels + 40.0), logits, atol=1e-3)
