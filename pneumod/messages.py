@@ -1,8 +1,7 @@
 """Every message on the wire, as frozen typed structs.
 
-`wire` turns bytes into an `Envelope` and checks every constraint written here; code that holds one
-of these structs may trust its types and ranges, never its truthfulness. Ages and durations are in
-milliseconds of the sender's monotonic clock, and never compared between machines.
+`wire` turns bytes into an `Envelope` and checks every constraint written here: who holds one of these
+structs may trust its types and ranges, never its truthfulness. Durations are by the sender's own clock.
 """
 
 from __future__ import annotations
@@ -135,6 +134,7 @@ class RoundOpen(Struct, frozen=True):
     exponents: Annotated[tuple[Annotated[int, Meta(ge=-64, le=64)], ...], Meta(max_length=4096)]
     settings: RunSettings
     terms: Annotated[tuple[Term, ...], Meta(min_length=1, max_length=64)]  # masters that opened this round, in order
+    counts: ClassCounts = ClassCounts()  # of all of `who` together
 
     @property
     def key(self) -> tuple[str, int, str]:

@@ -8,7 +8,17 @@ from pneumod.core.collector import Collector
 from pneumod.core.jobs import Close, Contribution
 from pneumod.core.scores import metrics_of
 from pneumod.core.state import State
-from pneumod.messages import MAX_CLASS_WEIGHT, Best, ClassCounts, RoundClosed, RoundOpen, RunSpec, Summary, Term
+from pneumod.messages import (
+    MAX_CLASS_WEIGHT,
+    MAX_IMAGES,
+    Best,
+    ClassCounts,
+    RoundClosed,
+    RoundOpen,
+    RunSpec,
+    Summary,
+    Term,
+)
 
 FIRST_DEADLINE_MS = 30 * 60_000  # while no round time has been observed
 SLOWEST_FACTOR = 4
@@ -34,6 +44,12 @@ def class_weights_of(counts: list[ClassCounts]) -> tuple[float, float]:
     return (min(total / (2 * normal), MAX_CLASS_WEIGHT), min(total / (2 * pneumonia), MAX_CLASS_WEIGHT))
 
 
+def sum_of(counts: list[ClassCounts]) -> ClassCounts:
+    """The images of several nodes together, each number at most MAX_IMAGES."""
+    totals = [sum(getattr(one, name) for one in counts) for name in ClassCounts.__struct_fields__]
+    return ClassCounts(*[min(total, MAX_IMAGES) for total in totals])
+
+
 def trains_next(spec: RunSpec, closed: RoundClosed) -> bool:
     """Whether the next round trains, or only scores the last model and ends the run."""
     return closed.round < spec.settings.rounds and closed.stale_rounds < spec.settings.patience
@@ -53,6 +69,7 @@ def open_next(spec: RunSpec, closed: RoundClosed, counts: dict[int, ClassCounts]
         closed.exponents,
         spec.settings,
         (term,),
+        sum_of(list(counts.values())),
     )
 
 

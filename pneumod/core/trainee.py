@@ -232,7 +232,8 @@ class Trainee:
             return  # the next round opens in a moment; export while the others still train
         nodes = closed.summary.counted if closed.summary else 0
         images = closed.scored.images if closed.scored else 0
-        self.state.start(Export(durable.spec, closed.best, nodes, images, None))
+        counts = opened.counts if opened is not None and opened.number == closed.number else None
+        self.state.start(Export(durable.spec, closed.best, nodes, images, counts))
 
     def _cancel_training(self) -> None:
         for job in list(self.state.running):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 
-import msgspec
-
 import pneumod
-from pneumod.blobs import digest_of, write_atomic
+from pneumod.blobs import digest_of
 from pneumod.core.jobs import Export
-from pneumod.learning.card import CURRENT, CardMetrics, ModelCard, TrainImages
+from pneumod.learning.card import CardMetrics, ModelCard, TrainImages, save_model
 
 KEEP = 5
 
@@ -38,20 +35,8 @@ def write_export(folder: Path, job: Export, litert: bytes, versions: dict[str, s
         image_size=job.spec.settings.image_size,
         versions={"pneumod": pneumod.__version__, "python": platform.python_version(), **versions},
     )
-    _save(folder, card, litert)
+    save_model(folder, card, litert)
     for old in sorted(folder.glob("*-r*.tflite"), key=lambda file: file.stat().st_mtime_ns)[:-KEEP]:
         old.with_suffix(".json").unlink(missing_ok=True)
         old.unlink()
     return folder / card.file
-
-
-def _save(folder: Path, card: ModelCard, litert: bytes) -> None:
-    """Model first, card next, link last: who follows the link finds a whole model at any moment."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / card.file, litert)
-    path = (folder / card.file).with_suffix(".json")
-    write_atomic(path, msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
-    link = folder / f".{CURRENT}.{os.getpid()}.tmp"
-    link.unlink(missing_ok=True)
-    link.symlink_to(path.name)
-    link.replace(folder / CURRENT)
