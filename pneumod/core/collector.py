@@ -13,6 +13,7 @@ from pneumod.core.state import State
 from pneumod.messages import LeftOut, RoundOpen, Takeover, TrainResult
 
 REJOIN_MS = 15_000  # how long a round that is else complete waits for a node that died
+SLACK_BYTES = 64 * 1024  # of an update over its base: another header
 MAX_FETCHES = 4  # updates on their way to the master at one time
 
 
@@ -38,6 +39,13 @@ class Collector:
             return
         if self.opened.train and (result.update is None or result.samples == 0):
             self._refuse(node, "an answer without an update")
+            return
+        if result.update is not None and result.update.size_bytes > self.opened.base.size_bytes + SLACK_BYTES:
+            self._refuse(node, "an update larger than the model")
+            return
+        images = self.members.train_images(node)
+        if images is not None and result.samples > images:
+            self._refuse(node, "more samples than the node reported")
             return
         self.results[node] = result
         self._fetch()

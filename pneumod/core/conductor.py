@@ -24,7 +24,7 @@ from pneumod.core.handover import heirs_hold
 from pneumod.core.jobs import Check, Close, Closed, Fetch, Initialise, Initialised, Job
 from pneumod.core.membership import Members
 from pneumod.core.requests import answer
-from pneumod.core.rounds import close_job, ending_of, open_again, open_next, run_on, summary_of
+from pneumod.core.rounds import close_job, ending_of, first_of, next_of, open_again, open_next, run_on, summary_of
 from pneumod.core.state import State, standing
 from pneumod.core.trainee import Trainee
 from pneumod.messages import Beacon, Beat, Gone, Report, RoundClosed, StartRun, TrainResult
@@ -32,6 +32,7 @@ from pneumod.messages import Beacon, Beat, Gone, Report, RoundClosed, StartRun, 
 GATHER_MS = 1_500
 HANDING_MS = 10_000
 RETRY_MS = 5_000
+MAX_SETBACKS = 3
 LOOK_MS = 1_000
 HURRY_MS = 50  # looks that a change asks for keep this distance: a look costs O(nodes)
 
@@ -48,6 +49,7 @@ class Conductor:
         self.collector: Collector | None = None
         self.abandoned: tuple[str, int, str] | None = None  # a round that this master gave up needs min_nodes again
         self.stale_rounds = 0
+        self.setbacks = 0  # in a row
         self.note = ""
         self.phase: Phase = "gathering"
         self.phase_until_ms = state.now_ms + GATHER_MS  # gathering and handing end by then
@@ -135,12 +137,13 @@ class Conductor:
     def hear_request(self, sender: str, request: StartRun, correlation: bytes) -> None:
         """Start a run, or say why not."""
         spec, closed = self.state.durable.spec, self.state.durable.closed
-        stuck = self.phase == "preparing" and closed is not None  # its model is lost, or not here yet
+        lost = self.phase == "preparing" and closed is not None  # its model is nowhere, or not here yet
+        stuck = lost or (self.phase == "waiting" and self.note != "") or (closed is None and self.setbacks > 0)
         settled = self.phase != "gathering"
         reply, new = answer(sender, request, spec, closed, settled, stuck)
         if new is not None:
             self.trainee.hear_spec(new)
-            self.collector = None
+            self.collector, self.setbacks = None, 0
             self.state.log("master", f"run {new.run} starts, asked for by {sender}")
             self.state.say("spec", new)
             self.state.say("closed", None)
@@ -211,30 +214,42 @@ class Conductor:
             return
         spec, closed = run
         if len(collector.accepted) < spec.settings.min_nodes:
-            number, accepted = collector.opened.round, len(collector.accepted)
-            text = f"round {number} abandoned: {accepted} answers, {spec.settings.min_nodes} needed"
-            self.state.log("master", text, "warning")
-            self.collector, self.abandoned = None, collector.opened.key
-            self.phase, self.note = "waiting", text
+            self.collector, self.abandoned, self.phase = None, collector.opened.key, "waiting"
+            self._abandon(collector, spec.settings.min_nodes)
             return
         job, self.stale_rounds = close_job(collector, closed)
         self.phase = "closing"
         self.state.start(job)
 
+    def _abandon(self, collector: Collector, needed: int) -> None:
+        """Tell why too few answers counted. Nodes that are gone may come back; refusals count as a setback."""
+        out = "; ".join(f"node {one.node}: {one.why}" for one in collector.left_out())
+        text = f"round {collector.opened.round} abandoned, {len(collector.accepted)} of {needed} answers: {out}"[:400]
+        if collector.refused or any(self.members.is_live(node) for node in collector.missing()):
+            self._setback(text)
+        else:
+            self.note = text
+            self.state.log("master", text, "warning")
+
+    def _setback(self, text: str) -> None:
+        """What failed is tried again; a run that fails several times in a row is given up, and says why."""
+        self.setbacks += 1
+        self.note = text[:400]
+        self.state.log("master", self.note, "warning")
+        run = run_on(self.state)
+        if run is None or self.setbacks < MAX_SETBACKS:
+            return
+        ended = f"given up after {self.setbacks} failures: {text}"[:400]
+        closed = msgspec.structs.replace(run[1], term=self.state.durable.term, ended=ended)
+        self.collector, self.phase, self.note = None, "idle", ""
+        self.trainee.hear_closed(closed)
+        self.state.say("closed", closed)
+
     def job_done(self, job: Job, outcome: object) -> None:
         if self.collector is not None and self.collector.job_done(job):
             self.look()
         elif isinstance(job, Initialise) and isinstance(outcome, Initialised):
-            first = RoundClosed(
-                job.spec.run,
-                job.spec.number,
-                0,
-                self.state.durable.term,
-                outcome.model,
-                outcome.checkpoint,
-                outcome.exponents,
-            )
-            self._publish(first)
+            self._publish(first_of(job.spec, outcome, self.state.durable.term))
         elif isinstance(job, Close) and isinstance(outcome, Closed):
             self._close(job, outcome)
         elif isinstance(job, Fetch) and self.phase == "preparing":
@@ -245,29 +260,17 @@ class Conductor:
         if self.collector is not None and self.collector.job_failed(job, why):
             self.look()
         elif isinstance(job, Initialise | Close):
-            self.note = f"{type(job).__name__.lower()} failed, trying again: {why}"[:400]
-            self.state.log("master", self.note, "warning")
             self.phase, self.phase_until_ms = "gathering", self.state.now_ms + RETRY_MS
+            self._setback(f"{type(job).__name__.lower()} failed: {why}")
 
     def _close(self, job: Close, outcome: Closed) -> None:
         run, collector = run_on(self.state), self.collector
         if run is None or collector is None or collector.opened.key != job.opened.key:
             return
         spec, previous = run
-        closed = msgspec.structs.replace(
-            previous,
-            round=job.opened.round,
-            term=self.state.durable.term,
-            model=outcome.model,
-            checkpoint=outcome.checkpoint,
-            exponents=outcome.exponents,
-            receipt=outcome.receipt,
-            scored=job.scored,
-            best=job.best,
-            stale_rounds=self.stale_rounds,
-            summary=summary_of(collector, job),
-            ended=None if job.opened.train else ending_of(spec, previous),
-        )
+        ended = None if job.opened.train else ending_of(spec, previous)
+        closed = next_of(previous, job, outcome, summary_of(collector, job), self.stale_rounds, ended)
+        closed = msgspec.structs.replace(closed, term=self.state.durable.term)
         self.state.actions.append(Archive(outcome.receipt.digest, closed.run, closed.round))
         auc = "none" if job.scored.auc is None else f"{job.scored.auc:.3f}"
         self.state.log("master", f"{closed.run}: round {closed.round} closed, AUC of its base {auc}")
@@ -277,7 +280,7 @@ class Conductor:
         """Store the run's new state, say it, and send its blobs round once."""
         blobs = [blob for blob in (closed.model, closed.checkpoint, closed.receipt) if blob is not None]
         self.state.held |= {blob.digest for blob in blobs}
-        self.collector = None
+        self.collector, self.setbacks = None, 0
         self.trainee.hear_closed(closed)
         self.state.say("closed", closed)
         for blob in blobs:

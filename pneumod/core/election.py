@@ -24,6 +24,7 @@ PLACE_MS = 500
 TURN_MS = 1_000
 ECHO_MS = 3_000  # a master that doesn't see its own beacon for so long steps down
 FREEZE_MS = 4_000  # and so does one that was not run for so long
+MAX_JUMP = 2**24  # a counter further ahead than this is no cluster's
 DISK_SLOW_MS = 30_000  # no claim for so long after a slow write
 
 
@@ -55,6 +56,13 @@ class Election:
     def disconnected(self) -> None:
         self.leading = False
         self.master = self.silent_at_ms = self.echo_by_ms = self.claim_at_ms = None
+
+    def hear_counter(self, counter: int) -> bool:
+        """Note a term's counter; False for one that no cluster reaches, which would use up all counters."""
+        if counter > self.top_counter + MAX_JUMP:
+            return False
+        self.top_counter = max(self.top_counter, counter)
+        return True
 
     def hear_beacon(self, sender: int, term: Term, beacon: Beacon) -> None:
         """A live beacon of the term that is now obeyed."""

@@ -48,6 +48,12 @@ class JobFailed(Struct, frozen=True):
     why: str
 
 
+class BlobsFound(Struct, frozen=True):
+    """What is whole on the disk, looked at after a job failed: a blob may have rotted."""
+
+    digests: frozenset[str]
+
+
 class Vitals(Struct, frozen=True):
     """Figures for the next heartbeat."""
 
@@ -68,5 +74,6 @@ class Stopping(Struct, frozen=True):
 
 
 Event = (
-    Connected | Disconnected | Received | Tick | JobProgress | JobDone | JobFailed | Vitals | DiskSlow | Stopping
+    Connected | Disconnected | Received | Tick | JobProgress | JobDone | JobFailed | BlobsFound | Vitals
+    | DiskSlow | Stopping
 )  # fmt: skip

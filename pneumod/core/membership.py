@@ -76,6 +76,11 @@ class Members:
             and self.state.now_ms - member.last_ms < SILENCE_MS
         )
 
+    def train_images(self, node: int) -> int | None:
+        """How many training images a node has reported, if it has."""
+        member = self.members.get(node)
+        return member.report.counts.train if member is not None and member.report is not None else None
+
     def is_training(self, node: int) -> bool:
         """Whether a node's last beat says so: it knows of the round."""
         member = self.members.get(node)

@@ -41,18 +41,23 @@ class Node:
         card: Card,
         image_size: int,
         share_counts: bool = True,
+        roster: frozenset[int] = frozenset(),
     ) -> None:
         self.state = State(node_id, place, boot, durable, held)
         self.election = Election(self.state)
         self.trainee = Trainee(self.state)
         self.conductor: Conductor | None = None
         self.pulse = Pulse(self.state, card, share_counts)
+        self.roster = roster  # who may take part; empty: anyone
+        self.stopped = False
         self.dropped: dict[str, int] = {}  # messages refused here, by reason
         self.prepare = Prepare(image_size)
         self.prepare_at_ms: int | None = 0
 
     def step(self, event: ev.Event, now_ms: int) -> list[Action]:
         """Take one event at a time that never goes back; what is to be done, in order."""
+        if self.stopped:
+            return []
         state = self.state
         slept_ms = now_ms - state.now_ms
         state.now_ms = max(state.now_ms, now_ms)
@@ -70,6 +75,8 @@ class Node:
             case ev.JobFailed(job=job, why=why):
                 if self._end(job):
                     self._job_failed(job, why)
+            case ev.BlobsFound(digests=digests):
+                state.held &= digests
             case ev.Vitals():
                 state.vitals = event
             case ev.Connected(connection=connection):
@@ -106,7 +113,11 @@ class Node:
         """Whether a message may be obeyed: a stale term, or one that nobody may claim now, is refused here only."""
         envelope, mine = event.envelope, self.state.durable.term
         term, node = envelope.term, envelope.node
-        if node is None or envelope.message is None:
+        if node is None:
+            return True
+        if self.roster and node not in self.roster:
+            return self._drop("not in the roster")
+        if envelope.message is None:
             return True
         if event.kind in TO_MASTER:
             return (term == mine and self.conductor is not None) or self._drop("not for my term")
@@ -114,7 +125,8 @@ class Node:
             return True
         if node != term.node:
             return self._drop("not the master of its term")
-        self.election.top_counter = max(self.election.top_counter, term.counter)
+        if not self.election.hear_counter(term.counter):
+            return self._drop("a counter far ahead")
         if term < mine:
             return self._drop("stale term")
         if term > mine:
@@ -165,8 +177,7 @@ class Node:
                 pass
 
     def _hear_beat(self, node: int, beat: Beat) -> None:
-        self.election.top_counter = max(self.election.top_counter, beat.top_term.counter)
-        if self.conductor is None:
+        if not self.election.hear_counter(beat.top_term.counter) or self.conductor is None:
             return
         if beat.top_term > self.state.durable.term:
             self._step_down(f"node {node} heard a higher term")
@@ -261,6 +272,7 @@ class Node:
             self.state.cancel(job)
         if self.state.connected:
             self.state.say("gone", Gone(self.state.boot, self.state.connection, "stopped"))
+        self.stopped = True
         self.state.actions.append(Halt())
 
     def _tick(self) -> None:

@@ -13,7 +13,7 @@ def answer(
     Args:
         spec, closed: the run that the master knows of.
         settled: the master knows what the nodes know.
-        stuck: that run can't go on, because nobody has its model; it may be replaced.
+        stuck: that run can't go on (its model is lost, nodes are missing, it can't begin), so it may be replaced.
     """
     if not sender.startswith("op-run-"):
         return Reply(False, "only an operator with the role run may start one"), None

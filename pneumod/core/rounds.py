@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pneumod.core.collector import Collector
-from pneumod.core.jobs import Close, Contribution
+from pneumod.core.jobs import Close, Closed, Contribution, Initialised
 from pneumod.core.scores import metrics_of
 from pneumod.core.state import State
 from pneumod.messages import (
@@ -105,6 +105,30 @@ def summary_of(collector: Collector, job: Close) -> Summary:
         slowest_train_ms=max((r.train_ms for r in results), default=0),
         update_bytes=sum(r.update.size_bytes for r in results if r.update),
         takeovers=job.takeovers,
+    )
+
+
+def first_of(spec: RunSpec, made: Initialised, term: Term) -> RoundClosed:
+    """Round 0: the model that a run starts from."""
+    return RoundClosed(spec.run, spec.number, 0, term, made.model, made.checkpoint, made.exponents)
+
+
+def next_of(
+    previous: RoundClosed, job: Close, made: Closed, summary: Summary, stale: int, ended: str | None
+) -> RoundClosed:
+    """The state of the run after a round, but for the term that closes it."""
+    return msgspec.structs.replace(
+        previous,
+        round=job.opened.round,
+        model=made.model,
+        checkpoint=made.checkpoint,
+        exponents=made.exponents,
+        receipt=made.receipt,
+        scored=job.scored,
+        best=job.best,
+        stale_rounds=stale,
+        summary=summary,
+        ended=ended,
     )
 
 

@@ -68,12 +68,12 @@ class State:
         self.actions.append(Log(component, level, text))
 
 
-Standing = tuple[int, Term, int]
+Standing = tuple[int, Term, int, bool]
 
 
 def standing(spec: RunSpec | None, closed: RoundClosed | None) -> Standing:
-    """How far a node's knowledge of the run goes, ordered: later run, then later reign, then later round."""
+    """How far a node's knowledge of the run goes, ordered: later run, later reign, later round, ended."""
     number = spec.number if spec else 0
     if closed is None or closed.number != number:
-        return (number, NO_TERM, -1)
-    return (number, closed.term, closed.round)
+        return (number, NO_TERM, -1, False)
+    return (number, closed.term, closed.round, closed.ended is not None)

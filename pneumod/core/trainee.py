@@ -77,10 +77,9 @@ class Trainee:
     def hear_open(self, opened: RoundOpen) -> None:
         """Take up a round, or answer again for one that is done."""
         state = self.state
-        closed = state.durable.closed
         if state.id not in opened.who:
             return
-        if closed and closed.number >= opened.number and (closed.number, closed.round) >= (opened.number, opened.round):
+        if not self._open_still(opened):
             return  # that round is over: the report tells the master
         if opened != state.durable.opened:
             state.remember(opened=opened)
@@ -101,7 +100,7 @@ class Trainee:
         if standing(durable.spec, closed) <= standing(durable.spec, durable.closed):
             return
         state.remember(closed=closed)
-        if durable.opened is not None and durable.opened.round <= closed.round:
+        if durable.opened is not None and (durable.opened.round <= closed.round or closed.ended is not None):
             self._cancel_training()
         self.pursue()
         self.tidy()
@@ -151,16 +150,17 @@ class Trainee:
         if result is not None and self.leader is not None:
             self.state.say("result", result, dest=str(self.leader))
 
+    def shareable(self) -> set[str]:
+        """The blobs of the run's state, which any node may have; updates are not among them."""
+        closed, opened = self.state.durable.closed, self.state.durable.opened
+        blobs = [closed.model, closed.checkpoint, closed.receipt] if closed else []
+        blobs += [closed.best.model] if closed and closed.best else []
+        blobs += [opened.base] if opened else []
+        return {blob.digest for blob in blobs if blob is not None}
+
     def tidy(self) -> None:
         """Let go of the blobs that nothing names any more."""
-        durable = self.state.durable
-        keep: set[str] = set()
-        if durable.closed:
-            keep |= {durable.closed.model.digest, durable.closed.checkpoint.digest}
-            keep |= {durable.closed.receipt.digest} if durable.closed.receipt else set()
-            keep |= {durable.closed.best.model.digest} if durable.closed.best else set()
-        if durable.opened:
-            keep.add(durable.opened.base.digest)
+        durable, keep = self.state.durable, self.shareable()
         if durable.result and durable.result.update:
             keep.add(durable.result.update.digest)
         for job in self.state.running:
@@ -203,7 +203,9 @@ class Trainee:
         spec, closed = self.state.durable.spec, self.state.durable.closed
         if spec is not None and spec.number > opened.number:
             return False
-        return closed is None or closed.number < opened.number or closed.round < opened.round
+        if closed is None or closed.number < opened.number:
+            return True
+        return closed.round < opened.round and closed.ended is None
 
     def _need(self, blob: BlobRef | None) -> bool:
         """Whether a blob is here; fetch it if it isn't."""

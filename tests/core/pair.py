@@ -37,7 +37,7 @@ from pneumod.sim.world import World
 
 START_MS = 1_000_000  # a monotonic clock starts anywhere
 DIGEST = "0" * 64
-COUNTS = ClassCounts(30, 60, 5, 10)
+COUNTS = ClassCounts(50, 100, 5, 10)
 CARD = Card("a node", "test", 1)
 J = TypeVar("J", bound=Job)
 

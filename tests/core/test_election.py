@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pneumod.core import events as ev
-from pneumod.core.actions import Halt, Persist, Publish, Watch
+from pneumod.core.actions import Durable, Halt, Persist, Publish, Watch
 from pneumod.core.election import DISK_SLOW_MS
 from pneumod.messages import MAX_COUNTER, Gone
 from tests.core.pair import Solo, beacon, beat, closed_of, joined, master, reign, report, spec_of
@@ -68,9 +68,17 @@ def test_a_live_beacon_ends_the_listening() -> None:
     assert (solo.leads, solo.node.leader) == (False, 9)
 
 
-def test_the_highest_counter_of_all_is_never_exceeded() -> None:
+def test_a_counter_that_no_cluster_reaches_does_not_use_up_the_counters() -> None:
     solo = Solo(2).connect()
-    solo.hear(9, "beacon", beacon(), reign(MAX_COUNTER, 9), retained=True)
+    solo.hear(9, "beacon", beacon(), reign(MAX_COUNTER, 9))
+    solo.hear(9, "beat", beat(top_term=reign(MAX_COUNTER, 9)))
+    assert solo.node.dropped == {"a counter far ahead": 1}
+    assert leads_after_ms(solo, 20_000) is not None
+    assert solo.node.state.durable.term.counter == 1
+
+
+def test_the_highest_counter_of_all_is_never_exceeded() -> None:
+    solo = Solo(2, durable=Durable(term=reign(MAX_COUNTER, 9))).connect()
     assert leads_after_ms(solo, 20_000) is None
 
 

@@ -70,7 +70,7 @@ class Judge:
 
     def _persist(self, machine: Machine, durable: act.Durable) -> None:
         now = standing(durable.spec, durable.closed)
-        if now < self.standings.get(machine.id, (0, NO_TERM, -1)):
+        if now < self.standings.get(machine.id, (0, NO_TERM, -1, False)):
             raise Violation(f"node {machine.id}: the run's state goes back")
         if durable.term < self.terms.get(machine.id, NO_TERM):
             raise Violation(f"node {machine.id}: the term goes back")

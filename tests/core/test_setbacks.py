@@ -1,0 +1,138 @@
+"""Runs that can't go on: they end, or make room, and say why."""
+
+from __future__ import annotations
+
+import pytest
+
+from pneumod.core import events as ev
+from pneumod.core.conductor import MAX_SETBACKS
+from pneumod.core.jobs import Check, Close, Fetch, Initialise, Job, Train
+from pneumod.messages import BlobRef
+from tests.core.pair import Solo, ask, beacon, beat, current, hold, in_round, master, reign, report, result_of, take_in
+
+
+def jobs(solo: Solo, kind: type[Job]) -> list[Job]:
+    return [job for job in solo.node.state.running if isinstance(job, kind)]
+
+
+def refuse(solo: Solo, *nodes: int) -> None:
+    """The nodes answer, and their updates don't pass the check."""
+    for node in nodes:
+        solo.hear(node, "result", result_of(node, current(solo)))
+        for fetch in [
+            job for job in list(solo.node.state.running) if isinstance(job, Fetch) and job.holders == (node,)
+        ]:
+            solo.finish(fetch)
+        for check in [job for job in list(solo.node.state.running) if isinstance(job, Check)]:
+            solo.step(ev.JobFailed(check, "beyond the range"))
+
+
+def test_a_run_whose_updates_are_always_refused_is_given_up_with_the_reason() -> None:
+    solo, _ = in_round(2, min_nodes=2)
+    for _ in range(MAX_SETBACKS):
+        assert solo.durable.closed is not None
+        assert solo.durable.closed.ended is None
+        refuse(solo, 1, 2)
+        solo.hear(2, "beat", beat(closed=solo.durable.closed))
+        solo.advance(2_000)
+    assert solo.durable.closed is not None
+    assert solo.durable.closed.ended is not None
+    assert "given up after 3 failures" in solo.durable.closed.ended
+    assert "node 2: beyond the range" in solo.durable.closed.ended
+    assert solo.phase == "idle"
+    assert not solo.runs(Train), "nothing of it is trained any more"
+    ask(solo, run="run-b")
+    assert solo.durable.spec is not None
+    assert solo.durable.spec.run == "run-b"
+
+
+def test_a_closing_that_always_fails_ends_the_run() -> None:
+    solo, opened = in_round(2)
+    take_in(solo, 1, 2)
+    for _ in range(MAX_SETBACKS):
+        solo.step(ev.JobFailed(solo.running(Close), "no space"))
+        solo.hear(2, "beat", beat())
+        solo.advance(6_000)
+        solo.hear(2, "result", result_of(2, opened))
+        for check in jobs(solo, Check):
+            solo.finish(check)
+    assert solo.durable.closed is not None
+    assert solo.durable.closed.ended == "given up after 3 failures: close failed: no space"
+
+
+def test_a_run_that_waits_for_nodes_may_be_replaced() -> None:
+    solo = master(2)
+    ask(solo, min_nodes=100)
+    solo.finish(solo.running(Initialise))
+    hold(solo)
+    solo.advance(12_000)
+    solo.hear(2, "beat", beat(closed=solo.durable.closed))
+    solo.advance(1_100)
+    assert solo.phase == "waiting"
+    ask(solo, run="run-b", min_nodes=1)
+    assert solo.durable.spec is not None
+    assert solo.durable.spec.run == "run-b"
+
+
+def test_a_first_model_that_cannot_be_made_makes_room_for_another_run() -> None:
+    solo = master(2)
+    ask(solo)
+    solo.step(ev.JobFailed(solo.running(Initialise), "no TensorFlow"))
+    solo.advance(6_000)
+    ask(solo, run="run-b")
+    assert solo.durable.spec is not None
+    assert solo.durable.spec.run == "run-b"
+
+
+@pytest.mark.parametrize(("bytes_over", "refused"), [(0, False), (10**9, True)])
+def test_an_update_far_larger_than_the_model_is_not_fetched(bytes_over: int, refused: bool) -> None:
+    solo, opened = in_round(2)
+    size = opened.base.size_bytes + bytes_over
+    solo.hear(2, "result", result_of(2, opened, BlobRef("ab" * 32, size)))
+    assert solo.runs(Fetch) is not refused
+
+
+def test_more_samples_than_a_node_reported_are_not_believed() -> None:
+    solo, opened = in_round(2)
+    result = result_of(2, opened)
+    solo.hear(2, "report", report(spec=solo.durable.spec, closed=solo.durable.closed))
+    greedy = type(result)(**{**{f: getattr(result, f) for f in result.__struct_fields__}, "samples": 10**6})
+    solo.hear(2, "result", greedy)
+    assert not solo.runs(Fetch)
+    assert any("more samples than the node reported" in text for text in solo.logged())
+
+
+def test_a_blob_that_rotted_is_fetched_again() -> None:
+    solo = Solo(2).connect()
+    solo.hear(1, "beacon", beacon(2), reign(1, 1))
+    assert solo.node.state.held == set()
+    solo.node.state.held |= {"aa" * 32, "bb" * 32}
+    solo.step(ev.BlobsFound(frozenset({"aa" * 32})))
+    assert solo.node.state.held == {"aa" * 32}
+
+
+def test_a_node_outside_the_roster_is_not_heard() -> None:
+    solo = master(2)
+    solo.node.roster = frozenset({1, 2})
+    solo.hear(9, "beat", beat())
+    solo.hear(9, "report", report())
+    assert solo.node.dropped["not in the roster"] == 2
+    assert solo.node.conductor is not None
+    assert 9 not in solo.node.conductor.members.members
+
+
+def test_updates_are_not_among_the_blobs_that_any_node_may_have() -> None:
+    solo, opened = in_round(2)
+    take_in(solo, 1, 2)
+    update = result_of(2, opened).update
+    assert update is not None
+    assert update.digest in solo.node.state.held
+    assert update.digest not in solo.node.trainee.shareable()
+    assert opened.base.digest in solo.node.trainee.shareable()
+
+
+def test_after_the_stop_nothing_is_said() -> None:
+    solo = master(2)
+    solo.step(ev.Stopping())
+    solo.forget()
+    assert solo.step(ev.Tick()) == []
