@@ -16,7 +16,7 @@ MAX_COUNTER = 2**48
 MAX_NODE_ID = MAX_IMAGES = 2**31 - 1
 BIN_COUNT = 1024  # bins of the logit over [-10, 10]; 1,024 bound the pooled AUC within 0.001
 LOGIT_LIMIT = 10.0
-MAX_CLASS_WEIGHT = 1e6
+MAX_CLASS_WEIGHT = MAX_LOSS = 1e6
 
 NodeId = Annotated[int, Meta(ge=0, le=MAX_NODE_ID)]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # BLAKE2b-256
@@ -26,7 +26,7 @@ Millis = Annotated[int, Meta(ge=0, le=2**53)]
 Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 ClassWeight = Annotated[float, Meta(gt=0.0, le=MAX_CLASS_WEIGHT)]
-Loss = Annotated[float, Meta(ge=0.0, le=1e6)]
+Loss = Annotated[float, Meta(ge=0.0, le=MAX_LOSS)]
 Text = Annotated[str, Meta(max_length=400)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Sender = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,9}|op-(watch|predict|run)-[a-z0-9_.-]{1,48})\Z")]

@@ -16,6 +16,11 @@ from pneumod.messages import RoundClosed
 from pneumod.view import ClusterView, NodeView
 
 
+def plain(text: str) -> str:
+    """Text from the bus with every character that isn't printable as U+FFFD: no escape reaches the terminal."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
 def headline(view: ClusterView, now_s: float) -> str:
     """Who leads, and where the run stands, in one line."""
     master = view.master(now_s)
@@ -52,7 +57,7 @@ def _node_row(view: ClusterView, node: NodeView, now_s: float) -> list[Renderabl
     bar: RenderableType = ProgressBar(total=1.0, completed=beat.progress, width=20) if busy and beat else ""
     rate = f"{beat.samples_per_s:.0f}" if busy and beat and beat.samples_per_s else ""
     state = beat.activity if live and beat else "gone"
-    name = node.card.name if node.card else ""
+    name = Text(plain(node.card.name) if node.card else "")
     return [str(node.id), name, role, Text(state, style="" if live else "red"), bar, rate, images, age]
 
 
@@ -67,7 +72,7 @@ def rounds_table(view: ClusterView, last: int = 12) -> Table:
     return table
 
 
-def _round_row(view: ClusterView, closed: RoundClosed) -> list[str]:
+def _round_row(view: ClusterView, closed: RoundClosed) -> list[RenderableType]:
     number, made_by = closed.round - 1, view.rounds.get(closed.round - 1)
     auc = f"{closed.scored.auc:.3f}" if closed.scored and closed.scored.auc is not None else "-"
     loss = f"{closed.scored.loss:.3f}" if closed.scored and closed.scored.loss is not None else "-"
@@ -76,7 +81,7 @@ def _round_row(view: ClusterView, closed: RoundClosed) -> list[str]:
     summary = made_by.summary if made_by else None
     if summary is None:
         return [str(number), auc, loss, mark, "", "", "", ""]
-    out = ", ".join(f"{one.node}: {one.why}" for one in summary.left_out)
+    out = Text(", ".join(f"{one.node}: {plain(one.why)}" for one in summary.left_out))
     kilobytes = f"{summary.update_bytes / 1000:.0f}"
     return [
         str(number), auc, loss, mark, f"{summary.counted} nodes", f"{summary.duration_ms / 1000:.1f}", kilobytes, out,
@@ -85,7 +90,7 @@ def _round_row(view: ClusterView, closed: RoundClosed) -> list[str]:
 
 def cluster(view: ClusterView, now_s: float) -> Group:
     """All of it, for a live display."""
-    parts: list[RenderableType] = [Text(headline(view, now_s), style="bold"), "", nodes_table(view, now_s)]
+    parts: list[RenderableType] = [Text(plain(headline(view, now_s)), style="bold"), "", nodes_table(view, now_s)]
     if any(closed.scored for closed in view.rounds.values()):
         parts += ["", rounds_table(view)]
     return Group(*parts)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
 from msgspec.structs import replace
+from rich.console import Console
 
+from pneumod import show
 from pneumod.bus import Incoming
 from pneumod.messages import (
     NO_TERM,
@@ -22,7 +26,7 @@ from pneumod.messages import (
 from pneumod.settings import RunSettings
 from pneumod.show import headline
 from pneumod.topics import KINDS, Address
-from pneumod.view import LATE_S, ClusterView
+from pneumod.view import LATE_S, ClusterView, NodeView
 
 FIRST, SECOND = Term(5, -1, 100), Term(6, -2, 200)
 BEACON = Beacon(1, (2,), 2, "a" * 64, "idle")
@@ -170,3 +174,13 @@ def test_the_headline_without_a_master(bus: Bus) -> None:
     assert headline(bus.view, bus.now_s) == "no master is heard"
     bus.say(1, "beacon", BEACON)
     assert headline(bus.view, bus.now_s) == "master: node 1 (term 5), 2 live · no run"
+
+
+def test_a_hostile_name_neither_breaks_the_table_nor_reaches_the_terminal_raw() -> None:
+    view = ClusterView()
+    view.nodes[1] = NodeView(1, Card("rad[/]\x1b[2J", "0", 1))
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(show.cluster(view, 0.0))
+    text = console.export_text()
+    assert "rad[/]\ufffd[2J" in text
+    assert "\x1b" not in text

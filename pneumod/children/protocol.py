@@ -68,22 +68,28 @@ def unpack_frame(body: bytes) -> Frame:
     return msgspec.convert(wire.unpack(body), Frame)  # type: ignore[no-any-return]
 
 
+def die_with_parent() -> None:
+    """Ask Linux for SIGKILL when the parent dies: a process in the middle of a long job doesn't see stdin end.
+
+    The parent is the thread that started this process.
+    """
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def claim_stdout() -> BinaryIO:
-    """The real stdout for frames, with file descriptor 1 turned to stderr: Keras prints on it."""
+    """A child's first step: it dies with its parent from now on, and has the real stdout for its frames.
+
+    File descriptor 1 is turned to stderr, as Keras prints on it.
+    """
+    die_with_parent()
     frames = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return frames
 
 
-def _die_with_parent() -> None:
-    """Ask Linux for SIGKILL when the daemon dies: a child in the middle of a long job doesn't see stdin end."""
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def serve(frames: BinaryIO, handle: Callable[[Job, Tell], Outcome]) -> None:
     """Serve jobs until stdin ends. An exception of a job is its failure, not the child's end."""
-    _die_with_parent()
 
     def send(frame: Frame) -> None:
         frames.write(pack_frame(frame))

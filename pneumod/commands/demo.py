@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 from rich.console import Console
@@ -27,9 +29,9 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     if args.test is not None:
         labelled_files(args.test)  # a mistake is told before the training, not after it
-    if args.json is not None and not args.json.resolve().parent.is_dir():
-        raise ConfigError(f"--json {args.json}: no such folder: {args.json.resolve().parent}")
-    with _folder(args.keep) as folder:
+    if args.json is not None:
+        _check_writable(args.json)
+    with _sigterm_as_ctrl_c(), _folder(args.keep) as folder:
         sites = _sites(args, folder, console)
         with DemoCluster(folder, sites, _settings(args, len(sites))) as cluster:
             federation = federate(cluster, args.kill_master, console)
@@ -47,6 +49,28 @@ def run(args: argparse.Namespace) -> int:
     if args.keep is not None:
         console.print(f"Everything is kept in {args.keep}.")
     return 0
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise ConfigError(f"--json {path}: can't be written: {error.strerror}; give another file") from error
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Inside, SIGTERM is a KeyboardInterrupt, once: a second one would break off the cleaning up."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

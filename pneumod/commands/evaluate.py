@@ -8,16 +8,18 @@ import json
 import sys
 
 from pneumod import RESEARCH_ONLY
-from pneumod.commands.predict import chosen_model
+from pneumod.commands.predict import named_node
 from pneumod.images.folders import labelled_files
 from pneumod.images.load import printable
 from pneumod.learning.evaluate import Evaluation, evaluate
-from pneumod.learning.predict import Predictor
+from pneumod.learning.predict import Predictor, find_model
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores; images that could not be read are listed, and change no exit code."""
-    result = evaluate(Predictor(chosen_model(args)), labelled_files(args.data))
+    node = named_node(args)
+    predictor = Predictor(find_model(args.model, node.state_dir if node else None))
+    result = evaluate(predictor, labelled_files(args.data))
     if args.json:
         skipped = [{"path": printable(path), "reason": reason} for path, reason in result.skipped]
         print(json.dumps({**dataclasses.asdict(result), "skipped": skipped}))

@@ -8,20 +8,24 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pneumod import RESEARCH_ONLY
 from pneumod.errors import DataError
 from pneumod.images.load import Grey, printable, read_grey, squash
-from pneumod.learning.card import ModelCard, ModelFile
+from pneumod.learning.card import ModelCard
 from pneumod.learning.predict import Predictor, find_model
+
+if TYPE_CHECKING:
+    from pneumod.config import NodeConfig
 
 LEAST_CONTRAST = 5.0  # standard deviation of the grey levels; chest X-rays have 30 to 80
 
 
 def run(args: argparse.Namespace) -> int:
     """Print one line an image; 1 if any could not be classified."""
-    predictor = Predictor(chosen_model(args))
+    node = named_node(args)
+    predictor = Predictor(find_model(args.model, node.state_dir if node else None))
     failed = 0
     for path in args.images:
         result = _classify(path, predictor)
@@ -29,34 +33,37 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(result) if args.json else _readable(result), flush=True)
     if not args.json:
         print(RESEARCH_ONLY, file=sys.stderr)
-    if args.config is not None:
-        _record(args.config, f"{len(args.images)} images, {failed} failed, model {predictor.file.card.name}")
+    if node is not None:
+        _record(node, f"{len(args.images)} images, {failed} failed, model {predictor.file.card.name}")
     return int(failed > 0)
 
 
-def chosen_model(args: argparse.Namespace) -> ModelFile:
-    """The model that --model or --config names, or the default.
+def named_node(args: argparse.Namespace) -> NodeConfig | None:
+    """The node that --config names.
 
     Raises:
-        ModelError, ConfigError: there is none, or it or the configuration is wrong.
+        ConfigError: its configuration is wrong.
     """
-    state_dir = None
-    if args.config is not None:
-        from pneumod.config import load
+    if args.config is None:
+        return None
+    from pneumod.config import load  # imports YAML, which --model need not wait for
 
-        state_dir = load(args.config, need_data=False).state_dir
-    return find_model(args.model, state_dir)
+    return load(args.config, need_data=False)
 
 
-def _record(config: Path, text: str) -> None:
-    """A line in the node's log/predict, without names of files; not for users who may not write there."""
+def _record(node: NodeConfig, text: str) -> None:
+    """A line in the node's log/predict, without names of files; none from a user who may not write there."""
     from pneumod import logs
-    from pneumod.config import load
 
-    node = load(config, need_data=False)
-    if os.access(node.state_dir, os.W_OK):
+    folder = node.state_dir / "log" / "predict"
+    if not os.access(folder, os.W_OK | os.X_OK):  # rotation needs it
+        return
+    try:
+        (folder / "predict.log").open("ab").close()
         logs.setup(node.state_dir, node.log, stderr=False)
-        logs.component("predict").info(text)
+    except OSError:
+        return
+    logs.component("predict").info(text)
 
 
 def _classify(path: Path, predictor: Predictor) -> dict[str, Any]:

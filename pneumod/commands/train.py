@@ -47,7 +47,7 @@ async def _ask_and_wait(me: Operator, settings: RunSettings, console: Console) -
     if closed is None or closed.run != run_id:
         raise BusError(f"run {run_id} was replaced by another")
     best = closed.best
-    console.print(f"{run_id} has ended: {closed.ended}.")
+    console.print(f"{run_id} has ended: {show.plain(closed.ended or '')}.", markup=False)
     if best is not None:
         console.print(f"Best: the model of round {best.round}, pooled validation AUC {best.auc:.3f}. {RESEARCH_ONLY}")
     return 0

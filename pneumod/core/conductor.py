@@ -225,19 +225,15 @@ class Conductor:
         """Tell why too few answers counted. Nodes that are gone may come back; refusals count as a setback."""
         out = "; ".join(f"node {one.node}: {one.why}" for one in collector.left_out())
         text = f"round {collector.opened.round} abandoned, {len(collector.accepted)} of {needed} answers: {out}"[:400]
-        if collector.refused or any(self.members.is_live(node) for node in collector.missing()):
-            self._setback(text)
-        else:
-            self.note = text
-            self.state.log("master", text, "warning")
+        self._setback(text, bool(collector.refused) or any(self.members.is_live(n) for n in collector.missing()))
 
-    def _setback(self, text: str) -> None:
+    def _setback(self, text: str, counts: bool = True) -> None:
         """What failed is tried again; a run that fails several times in a row is given up, and says why."""
-        self.setbacks += 1
+        self.setbacks += counts
         self.note = text[:400]
         self.state.log("master", self.note, "warning")
         run = run_on(self.state)
-        if run is None or self.setbacks < MAX_SETBACKS:
+        if run is None or not counts or self.setbacks < MAX_SETBACKS:
             return
         ended = f"given up after {self.setbacks} failures: {text}"[:400]
         closed = msgspec.structs.replace(run[1], term=self.state.durable.term, ended=ended)

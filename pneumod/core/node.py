@@ -173,8 +173,6 @@ class Node:
                 conductor.hear_report(node, message)
             case TrainResult() if conductor is not None:
                 conductor.hear_result(node, message)
-            case _:
-                pass
 
     def _hear_beat(self, node: int, beat: Beat) -> None:
         if not self.election.hear_counter(beat.top_term.counter) or self.conductor is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import yaml
 
 from pneumod import config
 from pneumod.broker.embedded import HOST, EmbeddedBroker
+from pneumod.children.protocol import die_with_parent
 from pneumod.config import NodeConfig
 from pneumod.demo.sites import Site
 from pneumod.errors import PneumodError
@@ -44,6 +44,7 @@ class DemoCluster:
         self.settings = settings
         self.broker = broker or EmbeddedBroker()
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._killed: set[int] = set()  # by `kill`, and not started again
         self._logs: list[IO[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -70,29 +71,35 @@ class DemoCluster:
         """Start a node's daemon, also again after `kill`."""
         log = (self.folder / f"node{node}.log").open("ab")
         self._logs.append(log)
+        self._killed.discard(node)
         self.processes[node] = subprocess.Popen(
             [sys.executable, "-m", "pneumod", "run", "--config", str(self.config_path(node))],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,  # the terminal's Ctrl-C is for the demo, which then stops its daemons
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
 
     def kill(self, node: int) -> None:
         """SIGKILL: the daemon gets no chance to say anything."""
+        self._killed.add(node)
         self.processes[node].kill()
         self.processes[node].wait()
 
     def check(self) -> None:
         """
         Raises:
-            PneumodError: a daemon ended by itself.
+            PneumodError: a daemon ended, and not by `kill`.
         """
         for node, process in self.processes.items():
-            if process.poll() not in (None, -signal.SIGKILL):
-                lines = (self.folder / f"node{node}.log").read_text(errors="replace").strip().splitlines()
-                raise PneumodError(f"the daemon of node {node} ended: {lines[-1] if lines else 'without a word'}")
+            code = process.poll()
+            if code is None or node in self._killed:
+                continue
+            if code < 0:
+                raise PneumodError(f"the daemon of node {node} was ended by {signal.Signals(-code).name}")
+            lines = (self.folder / f"node{node}.log").read_text(errors="replace").strip().splitlines()
+            raise PneumodError(f"the daemon of node {node} ended: {lines[-1] if lines else 'without a word'}")
 
     def stop(self) -> None:
         for process in self.processes.values():
@@ -119,9 +126,3 @@ class DemoCluster:
             "run": msgspec.to_builtins(self.settings),
         }
         self.config_path(site.node).write_text(yaml.safe_dump(document, sort_keys=False))
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when the demo dies without stopping it."""
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

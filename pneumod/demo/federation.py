@@ -11,8 +11,9 @@ from rich.console import Console
 
 from pneumod import show
 from pneumod.client import Operator, operator
+from pneumod.config import CLASSES
 from pneumod.demo.cluster import DemoCluster
-from pneumod.errors import PneumodError
+from pneumod.errors import DataError, PneumodError
 from pneumod.messages import RoundClosed
 from pneumod.view import ClusterView
 
@@ -64,7 +65,8 @@ def federate(cluster: DemoCluster, kill_master: bool, console: Console) -> Feder
     """Start a run on all nodes and follow it to its end.
 
     Raises:
-        PneumodError: the nodes didn't come up, or a daemon ended by itself.
+        DataError: a node's validation images have one class only.
+        PneumodError: the nodes didn't come up, a daemon ended by itself, or the run brought no model.
     """
     return asyncio.run(_federate(cluster, kill_master, console))
 
@@ -85,6 +87,7 @@ async def _run(
     nodes = {site.node for site in cluster.sites}
     await _until(cluster, me, lambda view: _ready(view, nodes), READY_S)
     ready_s = time.monotonic() - started_s
+    _check_validation(me.view, nodes)
     run = await me.request_run(cluster.settings)
     asked_s = time.monotonic()
     killed = await _kill_in_a_round(cluster, me) if kill_master else None
@@ -92,6 +95,8 @@ async def _run(
     run_s = time.monotonic() - asked_s
     last = me.view.closed
     assert last is not None
+    if last.best is None:
+        raise PneumodError(f"the run ended without a model: {last.ended}")
     # All nodes have exported the best model before the daemons are stopped.
     await _until(cluster, me, lambda view: _idle(view, nodes, last), READY_S)
     return Federation(run, list(me.view.rounds.values()), traffic, ready_s, run_s, killed)
@@ -128,6 +133,22 @@ def _ready(view: ClusterView, nodes: set[int]) -> bool:
     prepared = {n.id for n in view.nodes.values() if n.card is not None and n.card.counts is not None and not n.gone}
     master = view.master(time.monotonic())
     return nodes <= prepared and master == min(nodes)
+
+
+def _check_validation(view: ClusterView, nodes: set[int]) -> None:
+    """
+    Raises:
+        DataError: a node has no AUC to compare by, as its validation images have one class only.
+    """
+    for node in sorted(nodes):
+        card = view.nodes[node].card
+        assert card is not None and card.counts is not None
+        for name, images in zip(CLASSES, (card.counts.val_normal, card.counts.val_pneumonia), strict=True):
+            if images == 0:
+                raise DataError(
+                    f"node {node} ({card.name}): no validation image of {name}; "
+                    f"give it a val/ folder with both classes, or images of two patients or more of {name}"
+                )
 
 
 def _idle(view: ClusterView, nodes: set[int], last: RoundClosed) -> bool:

@@ -59,11 +59,14 @@ def print_report(
             f"Test ({test.images} images): AUC {test.auc:.3f}, accuracy {test.accuracy:.3f}, "
             f"sensitivity {test.sensitivity:.3f}, specificity {test.specificity:.3f} at threshold {test.threshold:.3f}."
         )
-    for event in _takeovers(federation.rounds):
+    takeovers = _takeovers(federation.rounds)
+    for event in takeovers:
         console.print(
             f"Takeover in round {event['round']}: term {event['old_term']} -> {event['new_term']}, "
-            f"{event['updates_kept']} updates kept, none trained again."
+            f"{event['updates_kept']} updates kept."
         )
+    if federation.killed is not None and not takeovers:
+        console.print(f"Node {federation.killed} was killed as master, but no round went through two masters.")
     console.print(
         f"{federation.run_s:.0f} s for the run: {federation.training_s:.0f} s of training by the slowest node of each "
         f"round, {federation.run_s - federation.training_s:.0f} s overhead. {RESEARCH_ONLY}"

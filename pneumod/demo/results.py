@@ -68,19 +68,40 @@ def train_alone(cluster: DemoCluster, told: Callable[[int, int, float], None]) -
     """
     cores = os.cpu_count() or 1
     threads = max(1, cores // len(cluster.sites))
+    running = _Running()
     with ThreadPoolExecutor(max_workers=max(1, cores // threads)) as pool:
-        futures = {site.node: pool.submit(_alone, cluster.config(site.node), told) for site in cluster.sites}
+        futures = {site.node: pool.submit(_alone, cluster.config(site.node), told, running) for site in cluster.sites}
         try:
             return {node: future.result() for node, future in futures.items()}
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            running.end()
             raise
 
 
-def _alone(node: NodeConfig, told: Callable[[int, int, float], None]) -> tuple[float, float]:
+class _Running:
+    """The trainings that are on, so that they can be ended from another thread."""
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[str]] = []
+        self._ended = False
+
+    def add(self, process: subprocess.Popen[str]) -> None:
+        self._processes.append(process)
+        if self._ended:
+            process.kill()
+
+    def end(self) -> None:
+        self._ended = True
+        for process in self._processes:
+            process.kill()
+
+
+def _alone(node: NodeConfig, told: Callable[[int, int, float], None], running: _Running) -> tuple[float, float]:
     command = [sys.executable, "-m", "pneumod.demo.alone", "--config", str(node.path)]
     result: dict[str, float] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        running.add(process)
         assert process.stdout is not None and process.stderr is not None
         for line in process.stdout:
             result = json.loads(line)

@@ -25,12 +25,12 @@ def find_model(model: Path | None, state_dir: Path | None) -> ModelFile:
         state_dir: the state directory of a node.
 
     Raises:
-        ModelError: it is missing or damaged, or there is none anywhere; the text says where.
+        ModelError: it is missing, damaged or not for this user, or there is none anywhere; the text says where.
     """
     if model is not None:
         return load_model(model)
     current = None if state_dir is None else state_dir / "models" / CURRENT
-    if current is not None and (current.exists() or current.is_symlink()):
+    if current is not None and _is_there(current):
         return load_model(current)
     if named := os.environ.get(ENVIRONMENT):
         return load_model(Path(named))
@@ -38,6 +38,21 @@ def find_model(model: Path | None, state_dir: Path | None) -> ModelFile:
         return load_model(PACKAGED)
     places = [*([] if current is None else [str(current)]), f"${ENVIRONMENT}", str(PACKAGED)]
     raise ModelError(f"no model in {', '.join(places)}; train one, or name one with --model")
+
+
+def _is_there(card: Path) -> bool:
+    """Whether a node has a model, also one whose link leads nowhere.
+
+    Raises:
+        ModelError: this user can't see.
+    """
+    try:
+        card.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ModelError(f"{card}: {error.strerror}; run this as the node's user, or give --model") from error
+    return True
 
 
 class Predictor:

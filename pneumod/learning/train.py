@@ -16,7 +16,7 @@ from pneumod.errors import ModelError
 from pneumod.images.batch import Watch
 from pneumod.learning import model as network
 from pneumod.learning.augment import augment
-from pneumod.messages import BIN_COUNT, LOGIT_LIMIT, Histogram, RunSettings, Scores
+from pneumod.messages import BIN_COUNT, LOGIT_LIMIT, MAX_LOSS, Histogram, RunSettings, Scores
 
 SCORE_BATCH = 128
 
@@ -110,7 +110,7 @@ class Trainer:
         if not all(np.isfinite(tensor).all() for tensor in after.values()):
             raise ModelError("training diverged: the weights are no longer finite; use a lower learning_rate")
         deltas = {name: after[name] - before[name] for name in before}
-        return Work(deltas, len(pixels), float(losses.sum() / len(pixels)))
+        return Work(deltas, len(pixels), _bounded(losses.sum() / len(pixels)))
 
     def _start_afresh(self, random: np.random.Generator) -> None:
         """Forget Adam's moments and seed the dropout, so that the work depends on its seed alone."""
@@ -142,7 +142,12 @@ class Trainer:
             return Scores()
         logits = self.logits(pixels)
         loss = self._loss(labels[:, None].astype(np.float32), logits[:, None].astype(np.float32))
-        return Scores(histogram(logits[labels == 0]), histogram(logits[labels == 1]), float(loss))
+        return Scores(histogram(logits[labels == 0]), histogram(logits[labels == 1]), _bounded(loss))
+
+
+def _bounded(loss: float) -> float:
+    """A finite loss as messages carry it: a diverging model's is cut off."""
+    return min(float(loss), MAX_LOSS)
 
 
 def _cooling(done: float) -> float:

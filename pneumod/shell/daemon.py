@@ -54,14 +54,16 @@ class Daemon:
             card,
             config.run.image_size,
             config.data.share_counts,
+            frozenset(config.roster),
         )
         self.link = Link(config, boot, self._connected, self._disconnected, self._received)
         self.transfers = Transfers(self.link, self.store, self.feed, self._may_have)
-        self.trainer = Worker("pneumod.children.trainer", config.path, "train", self.feed)
-        self.light = Worker("pneumod.children.light", config.path, "preprocess", self.feed)
+        self.trainer = Worker("pneumod.children.trainer", config.path, "train", self._from_child)
+        self.light = Worker("pneumod.children.light", config.path, "preprocess", self._from_child)
         self._actions: asyncio.Queue[act.Action] = asyncio.Queue()
         self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._looking: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, then stop cleanly.
@@ -146,8 +148,8 @@ class Daemon:
         writing = asyncio.ensure_future(self.store.persist(durable))
         done, _ = await asyncio.wait({writing}, timeout=DISK_SLOW_S)
         if not done:
+            self.feed(ev.DiskSlow(round((time.monotonic() - started_s) * 1000)))  # first: the log is on that disk too
             log.warning("the disk of %s is slow", self.config.state_dir)
-            self.feed(ev.DiskSlow(round((time.monotonic() - started_s) * 1000)))
         await writing
 
     def _start(self, job: Job) -> None:
@@ -166,6 +168,19 @@ class Daemon:
         else:
             self.trainer.cancel(job)
 
+    def _from_child(self, event: ev.Event) -> None:
+        """A job that failed may have met a damaged blob: look at what is left, then tell."""
+        if not isinstance(event, ev.JobFailed):
+            self.feed(event)
+            return
+        task = asyncio.get_running_loop().create_task(self._look_at_blobs(event))
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+
+    async def _look_at_blobs(self, failed: ev.JobFailed) -> None:
+        self.feed(ev.BlobsFound(await self.store.in_writer(self.store.blobs.digests)))
+        self.feed(failed)
+
     def _connected(self, number: int) -> None:
         self.feed(ev.Connected(number))
 
@@ -176,7 +191,8 @@ class Daemon:
         """Blob traffic goes to the transfers; all else is the core's."""
         message, kind = incoming.envelope.message, incoming.address.kind.name
         if isinstance(message, Chunk):
-            if message.digest not in self.node.state.held:  # else it is one's own broadcast, come back
+            own = message.digest in self.node.state.held  # one's own broadcast, come back
+            if incoming.envelope.node is not None and not own:  # operators have no blobs
                 self.transfers.hear_chunk(message)
         elif isinstance(message, BlobWant):
             self.transfers.hear_want(incoming.envelope.sender, message)
@@ -184,11 +200,11 @@ class Daemon:
             self.feed(ev.Received(kind, incoming.envelope, incoming.retained, incoming.correlation))
 
     def _may_have(self, sender: str, digest: str) -> bool:
-        """An update is served to the master only, any other blob of the run to any node."""
+        """An update is served to the master only, the blobs of the run's state to any node."""
         result = self.node.state.durable.result
         if result is not None and result.update is not None and result.update.digest == digest:
             return sender == str(self.node.leader)
-        return sender.isdigit() and digest in self.node.state.held
+        return sender.isdigit() and digest in self.node.trainee.shareable()
 
     async def _vitals(self) -> None:
         cores = os.cpu_count() or 1

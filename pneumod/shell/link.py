@@ -121,10 +121,14 @@ class Link:
                 group.create_task(self._read(bulk))
 
     async def _watch(self, control: Connection, on: bool) -> None:
-        try:
-            await (control.subscribe(["beat"]) if on else control.unsubscribe(["beat"]))
-        except BusError as error:
-            log.debug("%s", error)  # the connection is lost: its end is told elsewhere
+        """Try until it holds or the connection has changed: a master that hears no beats leads nobody."""
+        while control is self._control:
+            try:
+                await (control.subscribe(["beat"]) if on else control.unsubscribe(["beat"]))
+                return
+            except BusError as error:
+                log.warning("%s", error)
+                await asyncio.sleep(FIRST_WAIT_S)
 
     async def _read(self, connection: Connection) -> None:
         async for incoming in connection.receive():

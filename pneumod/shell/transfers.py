@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from pneumod.blobs import CHUNK_BYTES, chunk_count, digest_of
@@ -101,7 +102,7 @@ class Transfers:
 
     def hear_want(self, sender: str, want: BlobWant) -> None:
         if self.may_have(sender, want.digest):
-            self._queue(Send(want.digest, sender, want.chunks))
+            self._queue(Send(want.digest, sender, tuple(sorted(set(want.chunks)))))
         else:
             self.dropped += 1
 
@@ -174,7 +175,7 @@ class Transfers:
         wait_s = QUIET_S if job.announced else 0.0
         while True:
             data = assembly.whole()
-            if data is not None and digest_of(data) == job.blob.digest:
+            if data is not None and await self.store.in_writer(partial(digest_of, data)) == job.blob.digest:
                 return data
             if data is not None:
                 log.warning("a blob from the bus did not have its digest; asking again")

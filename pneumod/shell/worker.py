@@ -13,7 +13,7 @@ import msgspec
 
 from pneumod.children import protocol
 from pneumod.core.events import Event, JobDone, JobFailed, JobProgress
-from pneumod.core.jobs import Job, Train
+from pneumod.core.jobs import Check, Close, Export, Initialise, Job, Train
 from pneumod.errors import WireError
 from pneumod.logs import Component, component
 
@@ -22,6 +22,9 @@ STOP_S = 2.0
 LAST_WORDS_S = 0.2  # what a child printed at its end is read until then
 PRINTED_BYTES = 64 * 1024  # read at once
 MAX_REASON = 200  # characters of a child's last line that the log names
+
+
+LIMITS_S: dict[type[Job], float] = {Check: 120.0, Close: 900.0, Initialise: 300.0, Export: 300.0}  # a child may hang
 
 
 class Worker:
@@ -80,7 +83,12 @@ class Worker:
             assert process.stdin is not None
             process.stdin.write(protocol.pack_frame(job))
             await process.stdin.drain()
-            return await self._answer(process, job)
+            async with asyncio.timeout(LIMITS_S.get(type(job))):
+                return await self._answer(process, job)
+        except TimeoutError:
+            process.kill()
+            await self._end()
+            return JobFailed(job, f"the child hung: no answer in {LIMITS_S[type(job)]:.0f} s")
         except (OSError, asyncio.IncompleteReadError, WireError, msgspec.ValidationError) as error:
             code = await self._end()
             self.log.warning("the child %s died (%s): %s", self.module, code, self._last_line or error)

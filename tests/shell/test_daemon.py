@@ -225,7 +225,8 @@ async def test_an_update_is_served_to_the_master_only(tmp_path: Path, images: Pa
     store = Store(config.state_dir)
     update, model = store.blobs.write(b"an update"), store.blobs.write(b"a model")
     _, durable, _ = store.load()
-    await store.persist(replace(durable, term=term, result=replace(result_of(3, OPENED), update=update)))
+    mine, opened = replace(result_of(3, OPENED), update=update), replace(OPENED, base=model)
+    await store.persist(replace(durable, term=term, opened=opened, result=mine))
     store.close()
 
     daemon = Daemon(config)

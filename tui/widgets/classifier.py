@@ -15,8 +15,8 @@ from textual.widgets import Input, Static
 
 from pneumod import RESEARCH_ONLY
 from pneumod.errors import DataError
+from pneumod.show import plain
 from pneumod.tui.prediction import Prediction, predict
-from pneumod.tui.widgets.plain import plain
 
 
 class PathField(Input):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from textual.widgets import Static
 
+from pneumod.show import plain
 from pneumod.tui.messages import Lost
 from pneumod.tui.widgets.nodes import age
-from pneumod.tui.widgets.plain import plain
 from pneumod.view import ClusterView
 
 SEPARATOR = " · "

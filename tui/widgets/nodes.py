@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
 
+from pneumod.show import plain
 from pneumod.tui.widgets.live_table import Cell, Column, LiveTable, Row
-from pneumod.tui.widgets.plain import plain
 from pneumod.view import ClusterView, NodeView
 
 FIXED_CELLS = 63  # of a line but for the name and the bar, with six-digit image counts
