@@ -18,7 +18,7 @@ import pytest
 from pneumod.children import protocol
 from pneumod.core.events import JobDone, JobFailed, JobProgress
 from pneumod.core.jobs import Job, Prepare, Prepared, Train
-from pneumod.shell.worker import Worker
+from pneumod.shell.worker import LIMITS_S, Worker
 from tests.examples import OPENED
 from tests.shell import child
 from tests.shell.parts import LIMIT_S, Events, running
@@ -209,7 +209,7 @@ async def test_the_child_ends_with_the_worker(tmp_path: Path, monkeypatch: pytes
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from pneumod.shell.worker import Worker
+from pneumod.shell.worker import LIMITS_S, Worker
 from tests.examples import OPENED
 from pneumod.core.jobs import Train
 
@@ -251,3 +251,14 @@ def test_a_frame_is_its_length_and_its_body(value: protocol.Frame) -> None:
 def test_a_job_keeps_its_type_on_the_way() -> None:
     for job in (DO, TRAIN):
         assert protocol.unpack_job(protocol.pack_frame(job)[protocol.HEADER.size :]) == job
+
+
+async def test_a_child_that_hangs_is_ended_and_the_next_job_gets_a_new_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LIMITS_S, Train, 0.5)
+    bench.submit(TRAIN, DO)
+    hung, after = await bench.ends(2)
+    assert isinstance(hung, JobFailed)
+    assert "hung" in hung.why
+    assert isinstance(after, JobDone)
