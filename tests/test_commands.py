@@ -216,3 +216,10 @@ async def test_a_request_without_a_master_says_so(tmp_path: Path) -> None:
         async with operator(node_config(tmp_path, 1, broker.port), "run", "ann") as me, me.following():
             with pytest.raises(BusError, match="no master is heard"):
                 await me.ask(StartRun("run-x", 0, SETTINGS))
+
+
+def test_more_nodes_than_the_roster_has_are_not_asked_for() -> None:
+    example = Path(__file__).parents[1] / "configs" / "node.example.yaml"
+    asked = pneumod("train", "--config", str(example), "--min-nodes", "4")
+    assert asked.returncode == 2
+    assert asked.stderr == "pneumod: --min-nodes 4: the roster has 3 nodes; ask for fewer\n"

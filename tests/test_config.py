@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from pneumod.config import BrokerConfig, ConfigFile, load, roster_place
+from pneumod.demo.phantom import write_dataset
 from pneumod.errors import ConfigError
 from pneumod.messages import RunSettings
 
@@ -209,3 +211,13 @@ def test_every_key_of_the_example_has_a_comment_before_it() -> None:
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda p: p.name)
 def test_the_shipped_files_load(path: Path) -> None:
     assert load(path, need_data=False).path == path
+
+
+def test_the_three_of_one_machine_find_the_images_that_the_demo_keeps(tmp_path: Path) -> None:
+    """As after `pneumod demo --keep .dev/demo`."""
+    shutil.copytree(ROOT / "configs" / "dev", tmp_path / "configs" / "dev")
+    made = write_dataset(tmp_path / ".dev" / "demo" / "images", 3, train_images=4, val_images=4, test_images=0)
+    for number, folder in enumerate(made, 1):
+        node = load(tmp_path / "configs" / "dev" / f"node{number}.yaml")
+        assert (node.node_id, node.data.train, node.data.val) == (number, folder / "train", folder / "val")
+        assert node.state_dir == tmp_path / ".dev" / f"node{number}"

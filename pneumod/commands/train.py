@@ -12,7 +12,7 @@ from rich.console import Console
 from pneumod import RESEARCH_ONLY, config, show
 from pneumod.client import Operator, operator
 from pneumod.config import NodeConfig
-from pneumod.errors import BusError
+from pneumod.errors import BusError, ConfigError
 from pneumod.settings import RunSettings
 from pneumod.view import ClusterView
 
@@ -25,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
     node = config.load(args.config, need_data=False)
     given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
     settings = msgspec.structs.replace(node.run, **given)
+    if node.roster and settings.min_nodes > len(node.roster):
+        raise ConfigError(f"--min-nodes {settings.min_nodes}: the roster has {len(node.roster)} nodes; ask for fewer")
     console = Console()
     try:
         return asyncio.run(_train(node, settings, args.name or getpass.getuser(), console))

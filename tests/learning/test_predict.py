@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -28,6 +30,30 @@ SIZE = 32
 def no_other_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("PNEUMOD_MODEL", raising=False)
     monkeypatch.setattr(predict, "PACKAGED", tmp_path / "packaged" / "provisional.json")
+
+
+@contextlib.contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Not root, who may do everything."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def state_of(model: Path, folder: Path) -> Path:
+    """The YAML of a node that has `model` and logs."""
+    copy_of(model, folder / "state" / "models")
+    (folder / "state" / "log" / "predict").mkdir(parents=True)
+    config = folder / "node.yaml"
+    config.write_text(
+        "cluster: lab\nnode: {id: 1, name: one, site: here}\nbrokers: [{host: 127.0.0.1}]\n"
+        "state_dir: state\ndata: {train: images}\n"
+    )
+    return config
 
 
 def copy_of(model: Path, folder: Path) -> Path:
@@ -103,6 +129,22 @@ def test_a_model_that_was_named_and_is_not_there_is_an_error(
     monkeypatch.setenv("PNEUMOD_MODEL", str(tmp_path / "y.json"))
     with pytest.raises(ModelError, match=r"y\.json"):
         find_model(None, None)
+
+
+def test_a_state_directory_of_another_user_is_one_line_with_the_remedy(tmp_path: Path) -> None:
+    closed = tmp_path / "state"
+    closed.mkdir(mode=0)
+    with (
+        ordinary_user(),
+        pytest.raises(ModelError, match=r"current.json: Permission denied; run this as the node's user, or give --mo"),
+    ):
+        find_model(None, closed)
+
+
+def test_a_state_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    with pytest.raises(ModelError, match=r"state/models/current.json: Not a directory; "):
+        find_model(None, tmp_path / "state")
 
 
 def test_a_damaged_model_is_refused(brightness_model: Path, tmp_path: Path) -> None:
@@ -193,6 +235,39 @@ def test_a_provisional_model_says_so(
     copied.write_text(json.dumps({**json.loads(copied.read_text()), "status": "provisional"}))
     main(["predict", str(write_flat(tmp_path / "x.png", 200)), "--model", str(copied), "--json"])
     assert "the model is provisional" in json.loads(capsys.readouterr().out)["warnings"]
+
+
+def test_a_line_without_names_goes_to_the_nodes_log(brightness_model: Path, tmp_path: Path) -> None:
+    config = state_of(brightness_model, tmp_path)
+    assert main(["predict", str(write_flat(tmp_path / "secret.png", 200)), "--config", str(config)]) == 0
+    (line,) = (tmp_path / "state/log/predict/predict.log").read_text().splitlines()
+    assert line.endswith("1 images, 0 failed, model run-a-r3")
+
+
+@pytest.mark.parametrize("obstacle", ["the file", "the folder", "the other folders"])
+def test_a_log_that_cannot_be_written_is_left_alone(
+    brightness_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], obstacle: str
+) -> None:
+    config, log = state_of(brightness_model, tmp_path), tmp_path / "state" / "log"
+    if obstacle == "the file":
+        (log / "predict" / "predict.log").mkdir()
+    elif obstacle == "the folder":
+        (log / "predict").rmdir()
+        (log / "predict").touch()
+    else:
+        (log / "master").touch()
+    assert main(["predict", str(write_flat(tmp_path / "x.png", 200)), "--config", str(config)]) == 0
+    assert capfd.readouterr().err == "For research only, not for diagnosis.\n"
+
+
+def test_the_configuration_is_read_once(
+    brightness_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, read = state_of(brightness_model, tmp_path), []
+    text = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, *rest, **more: read.append(path) or text(path, *rest, **more))
+    assert main(["predict", str(write_flat(tmp_path / "x.png", 200)), "--config", str(config)]) == 0
+    assert read == [config]
 
 
 def test_no_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
