@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.no_local:
             console.print("Each node alone, on its own images, for comparison:")
             alone = train_alone(cluster, lambda node, number, auc: _tell(console, node, number, auc))
-        nodes = federated_results(cluster, alone)
+        nodes = federated_results(cluster, federation.best.model, alone)
         test = test_result(cluster, args.test) if args.test is not None else None
     if args.kill_master and federation.killed is None:
         console.print("The run was over before a round was half in: no master was killed.")

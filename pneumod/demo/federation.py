@@ -14,7 +14,7 @@ from pneumod.client import Operator, operator
 from pneumod.config import CLASSES
 from pneumod.demo.cluster import DemoCluster
 from pneumod.errors import DataError, PneumodError
-from pneumod.messages import RoundClosed
+from pneumod.messages import Best, RoundClosed
 from pneumod.view import ClusterView
 
 READY_S = 120.0  # all daemons are up and have prepared their images by then
@@ -54,6 +54,12 @@ class Federation:
     @property
     def last(self) -> RoundClosed:
         return self.rounds[-1]
+
+    @property
+    def best(self) -> Best:
+        best = self.last.best
+        assert best is not None, "a run without a best model is no Federation"
+        return best
 
     @property
     def training_s(self) -> float:
@@ -152,10 +158,10 @@ def _check_validation(view: ClusterView, nodes: set[int]) -> None:
 
 
 def _idle(view: ClusterView, nodes: set[int], last: RoundClosed) -> bool:
-    """Everyone holds the last model and has nothing left to do."""
+    """Everyone knows that the run is over, holds its last model and has nothing left to do."""
     beats = [view.nodes[n].beat for n in nodes if n in view.nodes]
     return len(beats) == len(nodes) and all(
-        b is not None and b.activity == "idle" and b.model == last.model.digest for b in beats
+        b is not None and (b.activity, b.round, b.model) == ("idle", last.round, last.model.digest) for b in beats
     )
 
 

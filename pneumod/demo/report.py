@@ -51,9 +51,8 @@ def print_report(
     table.add_section()
     table.add_row("mean", "", "", mean_alone, f"{mean(one.federated for one in nodes):.3f}", "", "", "")
     console.print(table)
-    best = federation.last.best
-    if best is not None:
-        console.print(f"Best: the model of round {best.round}, AUC {best.auc:.3f} on all validation images together.")
+    best = federation.best
+    console.print(f"Best: the model of round {best.round}, AUC {best.auc:.3f} on all validation images together.")
     if test is not None:
         console.print(
             f"Test ({test.images} images): AUC {test.auc:.3f}, accuracy {test.accuracy:.3f}, "
@@ -79,7 +78,7 @@ def as_json(federation: Federation, nodes: list[NodeResult], test: Evaluation | 
     return {
         "run": federation.run,
         "ended": federation.last.ended,
-        "best_round": federation.last.best.round if federation.last.best else None,
+        "best_round": federation.best.round,
         "nodes": [_node_json(one, federation) for one in nodes],
         "rounds": [_round_json(closed) for closed in federation.rounds],
         "test": None

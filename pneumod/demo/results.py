@@ -18,7 +18,7 @@ from pneumod.images.cache import prepare
 from pneumod.images.folders import labelled_files
 from pneumod.learning.evaluate import Evaluation, evaluate
 from pneumod.learning.predict import Predictor, find_model
-from pneumod.messages import ClassCounts
+from pneumod.messages import BlobRef, ClassCounts
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,26 @@ class NodeResult:
     model: str  # digest of the exported weights
 
 
-def federated_results(cluster: DemoCluster, alone: dict[int, tuple[float, float]]) -> list[NodeResult]:
+def federated_results(cluster: DemoCluster, best: BlobRef, alone: dict[int, tuple[float, float]]) -> list[NodeResult]:
     """Score the model that each node exported on that node's validation images.
 
     Args:
+        best: the weights of the best round, which every node must have exported.
         alone: by node, the AUC and the seconds of training alone; empty where left out.
+
+    Raises:
+        PneumodError: a node has another model.
     """
     results = []
     for site in cluster.sites:
         node = cluster.config(site.node)
         predictor = Predictor(find_model(None, node.state_dir))
+        digest = predictor.file.card.digest
+        if digest != best.digest:
+            raise PneumodError(f"node {site.node} has exported {predictor.file.card.name}, not the best model")
         data = prepare(node, cluster.settings.image_size)
         auc, seconds = alone.get(site.node, (None, 0.0))
         federated = _auc(data.val.labels.tolist(), predictor.probability(data.val.pixels).tolist())
-        digest = predictor.file.card.digest
         results.append(NodeResult(site.node, site.name, data.counts, auc, seconds, federated, digest))
     return results
 

@@ -18,17 +18,18 @@ from pneumod.demo.report import print_report
 from pneumod.demo.results import NodeResult
 from pneumod.demo.sites import Site
 from pneumod.errors import DataError, PneumodError
-from pneumod.messages import BlobRef, Card, ClassCounts, RoundClosed, RunSettings, Summary, Takeover, Term
+from pneumod.messages import Best, BlobRef, Card, ClassCounts, RoundClosed, RunSettings, Summary, Takeover, Term
 from pneumod.view import ClusterView, NodeView
 
 BLOB = BlobRef("a" * 64, 9)
 OLD, NEW = Term(1, 1, 100), Term(2, 2, 100)
+BEST = Best(1, 0.9, 0.4, BLOB)
 COUNTS = ClassCounts(4, 4, 2, 2)
 
 
-def closed(takeovers: tuple[Takeover, ...] = ()) -> RoundClosed:
+def closed(takeovers: tuple[Takeover, ...] = (), best: Best | None = BEST) -> RoundClosed:
     summary = Summary(2, (), 0, 0.5, 10, 9, 8, takeovers)
-    return RoundClosed("run-a", 1, 1, NEW, BLOB, BLOB, (), summary=summary, ended="all 1 rounds done")
+    return RoundClosed("run-a", 1, 1, NEW, BLOB, BLOB, (), best=best, summary=summary, ended="all 1 rounds done")
 
 
 def report(last: RoundClosed, killed: int | None) -> str:
@@ -66,7 +67,7 @@ class Watcher(Operator):
 def end_of_run(counts: ClassCounts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Follow a run on one node, which ends at once without a best model."""
     monkeypatch.setattr(federation, "_ready", lambda view, nodes: True)
-    view = ClusterView({1: NodeView(1, Card("one", "1", 1, counts))}, rounds={1: closed()})
+    view = ClusterView({1: NodeView(1, Card("one", "1", 1, counts))}, rounds={1: closed(best=None)})
     cluster = DemoCluster(Path(), [Site(1, "one", Path(), None)], RunSettings())
     asyncio.run(federation._run(cluster, Watcher(view), False, {}, 0.0))
 
