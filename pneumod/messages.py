@@ -212,7 +212,7 @@ class Beat(Struct, frozen=True):
     round: Count  # last closed round that this node knows
     model: Digest | None  # newest global model it holds on disk
     checkpoint: Digest | None
-    top_term: Term  # the highest it ever heard
+    top_term: Term  # the highest that it obeyed: a stale claimant learns it
     load: Annotated[float, Meta(ge=0.0, le=1e6)] = 0.0  # 1-minute load average a core
     samples_per_s: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0
     sent_bytes: Bytes = 0

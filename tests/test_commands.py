@@ -141,7 +141,7 @@ def test_ctrl_c_stops_following_only(cluster: DemoCluster, long_run: str) -> Non
 def test_status_in_a_run(cluster: DemoCluster, long_run: str) -> None:
     told = status_json(cluster.config_path(1))
     assert (told["run"], told["asked_by"], told["rounds"], told["ended"]) == (long_run, "op-run-bob", 5000, None)
-    assert told["phase"] in ("gathering", "waiting", "preparing", "collecting", "closing")
+    assert told["phase"] in ("gathering", "waiting", "preparing", "collecting", "closing", "handing")
     shown = pneumod("status", "--config", str(cluster.config_path(2)))
     assert shown.returncode == 0
     assert re.search(

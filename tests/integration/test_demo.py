@@ -69,6 +69,19 @@ def test_a_small_demo_ends_with_a_table_and_json(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["demo.json"], "the demo cleans up after itself"
 
 
+def test_real_hospitals_are_federated(cxr: Path, tmp_path: Path) -> None:
+    target = tmp_path / "demo.json"
+    options = ("--data", str(cxr / "hospitals"), "--rounds", "1", "--no-local", "--json", str(target))
+    done = subprocess.run(demo(*options), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Real images" in done.stdout
+    told = json.loads(target.read_text())
+    assert [node["name"] for node in told["nodes"]] == ["hospital_a", "hospital_b", "hospital_c", "hospital_d"]
+    assert told["nodes"][1]["train"] == {"normal": 102, "pneumonia": 408}
+    assert told["rounds"][1]["counted"] == 4
+    assert told["rounds"][2]["base_auc"] > told["rounds"][1]["base_auc"], "one round beats the untrained model"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
