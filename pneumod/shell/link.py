@@ -13,7 +13,7 @@ from pneumod.errors import BusError
 from pneumod.logs import component
 from pneumod.messages import Gone, Message, Term
 
-CONTROL = ["card", "gone", "beacon", "spec", "open", "closed", "reopen", "report", "result", "want", "request"]
+CONTROL = ["gone", "beacon", "spec", "open", "closed", "reopen", "report", "result", "want", "request"]
 BULK = ["chunk", "piece"]
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0

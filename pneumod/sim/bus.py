@@ -33,7 +33,7 @@ class Topic(NamedTuple):
 
 
 class Bus:
-    """The broker. Who is connected subscribes to everything but beats, which only watchers get."""
+    """The broker. Who is connected subscribes to what a node does; beats go only to who watches them."""
 
     def __init__(self, random: Random, weather: Weather, deliver: Deliver) -> None:
         self.random = random
@@ -52,7 +52,7 @@ class Bus:
         self.connected[client] = None
         self.wills[client] = will
         for topic, envelope in list(self.retained.items()):
-            if topic.dest in (None, client):
+            if topic.dest in (None, client) and topic.kind != "card":
                 self._send(now_ms, client, topic.kind, envelope, retained=True)
 
     def disconnect(self, now_ms: int, client: str, clean: bool) -> None:
@@ -78,7 +78,7 @@ class Bus:
         if topic.dest is not None:
             receivers = [topic.dest] if topic.dest in self.connected else []
         else:
-            receivers = list(self.watching if topic.kind == "beat" else self.connected)
+            receivers = list(self._subscribers(topic.kind))
         for receiver in receivers:
             if kind.qos == 0 and self.random.random() < self.weather.loss:
                 continue
@@ -95,6 +95,10 @@ class Bus:
         if not keep_retained:
             self.retained.clear()
         return dropped
+
+    def _subscribers(self, kind: str) -> dict[str, None]:
+        """Beats are for masters, cards for operators; the rest is for all."""
+        return {"beat": self.watching, "card": {}}.get(kind, self.connected)
 
     def _send(
         self, now_ms: int, receiver: str, kind: str, envelope: Envelope, retained: bool, correlation: bytes = b""

@@ -78,11 +78,12 @@ async def test_what_is_said_is_heard_by_the_others_and_counted(tmp_path: Path, b
         await events.until(Connected)
         async with running(started(one)):
             await one_events.until(Connected)
-            one.send("card", NO_TERM, CARD)
+            said = Gone(1, 1, "stopped")
+            one.send("gone", NO_TERM, said)
             await events.when(lambda: any(not received.retained for received in events.of(Received)))
             received = events.of(Received)[-1]
-            assert received.kind == "card"
-            assert (received.envelope.sender, received.envelope.message) == ("1", CARD)
+            assert received.kind == "gone"
+            assert (received.envelope.sender, received.envelope.message) == ("1", said)
             await one.drain(5.0)
             assert one.totals()[0] > 0
             assert two.totals()[1] >= one.totals()[0]
