@@ -155,18 +155,17 @@ class Daemon:
     def _start(self, job: Job) -> None:
         if isinstance(job, Fetch):
             self.transfers.fetch(job)
-        elif isinstance(job, Prepare | Check | Close):
-            self.light.submit(job)
         else:
-            self.trainer.submit(job)
+            self._child_for(job).submit(job)
 
     def _cancel(self, job: Job) -> None:
         if isinstance(job, Fetch):
             self.transfers.cancel(job)
-        elif isinstance(job, Prepare | Check | Close):
-            self.light.cancel(job)
         else:
-            self.trainer.cancel(job)
+            self._child_for(job).cancel(job)
+
+    def _child_for(self, job: Job) -> Worker:
+        return self.light if isinstance(job, Prepare | Check | Close) else self.trainer
 
     def _from_child(self, event: ev.Event) -> None:
         """A job that failed may have met a damaged blob: look at what is left, then tell."""
