@@ -6,65 +6,37 @@ structs may trust its types and ranges, never its truthfulness. Durations are by
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from pneumod.settings import RunSettings as RunSettings
-
-MAX_COUNTER = 2**48
-MAX_NODE_ID = MAX_IMAGES = 2**31 - 1
-BIN_COUNT = 1024  # bins of the logit over [-10, 10]; 1,024 bound the pooled AUC within 0.001
-LOGIT_LIMIT = 10.0
-MAX_CLASS_WEIGHT = MAX_LOSS = 1e6
-
-NodeId = Annotated[int, Meta(ge=0, le=MAX_NODE_ID)]
-Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # BLAKE2b-256
-RunId = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}\Z")]
-Count = Annotated[int, Meta(ge=0, le=MAX_IMAGES)]
-Millis = Annotated[int, Meta(ge=0, le=2**53)]
-Bytes = Annotated[int, Meta(ge=0, le=2**53)]
-Share = Annotated[float, Meta(ge=0.0, le=1.0)]
-ClassWeight = Annotated[float, Meta(gt=0.0, le=MAX_CLASS_WEIGHT)]
-Loss = Annotated[float, Meta(ge=0.0, le=MAX_LOSS)]
-Text = Annotated[str, Meta(max_length=400)]
-Name = Annotated[str, Meta(min_length=1, max_length=64)]
-Sender = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,9}|op-(watch|predict|run)-[a-z0-9_.-]{1,48})\Z")]
-
-
-class Term(NamedTuple):
-    """The reign of one master, compared as a tuple: of equal counters the lowest node id wins."""
-
-    counter: Annotated[int, Meta(ge=0, le=MAX_COUNTER)]
-    neg_node: Annotated[int, Meta(ge=-MAX_NODE_ID, le=0)]
-    boot: Annotated[int, Meta(ge=0, le=2**53)]
-
-    @property
-    def node(self) -> int:
-        return -self.neg_node
-
-
-NO_TERM = Term(0, -MAX_NODE_ID, 0)
-
-
-class BlobRef(Struct, frozen=True):
-    """A blob, named by the BLAKE2b-256 of its bytes."""
-
-    digest: Digest
-    size_bytes: Annotated[int, Meta(ge=1, le=2**32)]
-
-
-class ClassCounts(Struct, frozen=True):
-    """Images of one node that are ready to be used, by class and use."""
-
-    train_normal: Count = 0
-    train_pneumonia: Count = 0
-    val_normal: Count = 0
-    val_pneumonia: Count = 0
-
-    @property
-    def train(self) -> int:
-        return self.train_normal + self.train_pneumonia
+from pneumod.primitives import (
+    BIN_COUNT,
+    LOGIT_LIMIT,
+    MAX_CLASS_WEIGHT,
+    MAX_COUNTER,
+    MAX_IMAGES,
+    MAX_LOSS,
+    MAX_NODE_ID,
+    NO_TERM,
+    BlobRef,
+    Bytes,
+    ClassCounts,
+    ClassWeight,
+    Count,
+    Digest,
+    Loss,
+    Millis,
+    Name,
+    NodeId,
+    RunId,
+    Sender,
+    Share,
+    Term,
+    Text,
+)
+from pneumod.settings import RunSettings
+from pneumod.work import Done, Grant, Offer, Pull, Taken
 
 
 class RunSpec(Struct, frozen=True):
@@ -118,6 +90,7 @@ class Summary(Struct, frozen=True):
     slowest_train_ms: Millis
     update_bytes: Bytes
     takeovers: Annotated[tuple[Takeover, ...], Meta(max_length=64)] = ()
+    deadline_ms: Millis = 0  # that the round had in the end
 
 
 class RoundOpen(Struct, frozen=True):
@@ -157,6 +130,10 @@ class RoundClosed(Struct, frozen=True):
     stale_rounds: Count = 0  # scored rounds since the best
     summary: Summary | None = None
     ended: Text | None = None  # why the run is over; None while it goes on
+
+    @property
+    def blobs(self) -> tuple[BlobRef, ...]:
+        return tuple(blob for blob in (self.model, self.checkpoint, self.receipt) if blob is not None)
 
 
 Histogram = Annotated[
@@ -229,6 +206,9 @@ class Gone(Struct, frozen=True):
     why: Literal["lost", "stopped"] = "lost"
 
 
+Phase = Literal["idle", "gathering", "waiting", "preparing", "collecting", "closing", "handing"]
+
+
 class Beacon(Struct, frozen=True):
     """The master lives. An empty payload in its place: the master steps down, the first heir leads."""
 
@@ -236,12 +216,13 @@ class Beacon(Struct, frozen=True):
     heirs: Annotated[tuple[NodeId, ...], Meta(max_length=8)]  # the lowest live ids but mine, ascending
     live: Count  # members, the master among them
     members: Digest  # of the list of live ids
-    phase: Literal["idle", "gathering", "waiting", "preparing", "collecting", "closing", "handing"]
+    phase: Phase
     note: Text = ""  # what the master waits for
     run: RunId | None = None
     round: Count = 0
     expected: Count = 0  # updates
     accepted: Count = 0
+    work: bool = False  # there are items to pull
 
 
 class Report(Struct, frozen=True):
@@ -276,6 +257,12 @@ class StartRun(Struct, frozen=True):
     settings: RunSettings
 
 
+class StopRun(Struct, frozen=True):
+    """An operator asks for the end of a run: its best model so far stays."""
+
+    run: RunId
+
+
 class Reply(Struct, frozen=True):
     ok: bool
     text: Text
@@ -283,7 +270,7 @@ class Reply(Struct, frozen=True):
 
 Message = (
     Card | Beat | Gone | Beacon | Report | RunSpec | RoundOpen | RoundClosed | TrainResult
-    | BlobWant | Chunk | StartRun | Reply
+    | BlobWant | Chunk | StartRun | StopRun | Reply | Offer | Pull | Grant | Done | Taken
 )  # fmt: skip
 
 

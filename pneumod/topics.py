@@ -46,7 +46,13 @@ KINDS: dict[str, Kind] = {
         Kind("want", m.BlobWant, "to", 1, False, 60, 64 * KIB),
         Kind("piece", m.Chunk, "to", 1, False, 120, 200 * KIB, bulk=True),
         Kind("request", m.StartRun, "to", 1, False, 30, 8 * KIB),
+        Kind("stop", m.StopRun, "to", 1, False, 30, KIB),
         Kind("reply", m.Reply, "to", 1, False, 30, 2 * KIB),
+        Kind("offer", m.Offer, "to", 1, False, 60, 12 * KIB),
+        Kind("pull", m.Pull, "to", 1, False, 30, 12 * KIB),
+        Kind("grant", m.Grant, "to", 1, False, 10, 2 * KIB),
+        Kind("done", m.Done, "to", 1, False, 60, 52 * KIB),
+        Kind("taken", m.Taken, "to", 1, False, 60, KIB),
     )
 }
 

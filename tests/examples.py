@@ -39,7 +39,14 @@ MESSAGES: list[tuple[str, m.Message]] = [
     ("want", m.BlobWant("a" * 64, (0, 1, 5))),
     ("piece", CHUNK),
     ("request", m.StartRun("run-a", 1_700_000_000, m.RunSettings())),
+    ("stop", m.StopRun("run-a")),
     ("reply", m.Reply(False, "no")),
+    ("offer", m.Offer("batch-a", "predict", 12, b"\x05\x00")),
+    ("pull", m.Pull(4, ("predict",), ((7, "batch-a", 3),))),
+    ("grant", m.Grant(7, "batch-a", "predict", (1, 4), 10_000)),
+    ("done", m.Done("batch-a", 1, b"\x00\xff")),
+    ("done", m.Done("batch-a", 1, b"", "no image")),
+    ("taken", m.Taken("batch-a", 1)),
 ]
 
 

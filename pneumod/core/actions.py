@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from pneumod.core.jobs import Job
-from pneumod.messages import NO_TERM, Message, RoundClosed, RoundOpen, RunSpec, Term, TrainResult
+from pneumod.messages import NO_TERM, Message, Offer, RoundClosed, RoundOpen, RunSpec, Term, TrainResult
 
 
 class Durable(Struct, frozen=True):
@@ -18,6 +18,7 @@ class Durable(Struct, frozen=True):
     closed: RoundClosed | None = None
     opened: RoundOpen | None = None  # the last round it was asked to train
     result: TrainResult | None = None  # its own last
+    batch: Offer | None = None  # that it offers to its site
 
 
 class Persist(Struct, frozen=True):
@@ -70,6 +71,15 @@ class Archive(Struct, frozen=True):
     round: int
 
 
+class Deliver(Struct, frozen=True):
+    """Keep what came of an item of this node's batch, under the item's number; before its Persist it may come twice."""
+
+    batch: str
+    item: int
+    data: bytes
+    failed: str | None
+
+
 class Log(Struct, frozen=True):
     component: Literal["master", "worker", "train"]
     level: Literal["info", "warning", "error"]
@@ -80,4 +90,4 @@ class Halt(Struct, frozen=True):
     """Everything before this was done; end the process."""
 
 
-Action = Persist | Publish | Broadcast | Start | Cancel | Watch | Keep | Archive | Log | Halt
+Action = Persist | Publish | Broadcast | Start | Cancel | Watch | Keep | Archive | Deliver | Log | Halt

@@ -15,6 +15,11 @@ from pneumod.messages import LeftOut, RoundOpen, Takeover, TrainResult
 REJOIN_MS = 15_000  # how long a round that is else complete waits for a node that died
 SLACK_BYTES = 64 * 1024  # of an update over its base: another header
 MAX_FETCHES = 4  # updates on their way to the master at one time
+PUT_OFF_FACTOR = 1.5  # of the time that a slow node seems to need still
+SHORTEST_PUT_OFF_MS = 10_000
+MAX_TOLD = 8  # nodes that a line of the log names
+LONGEST_ROUND_MS = 24 * 3_600_000
+STEP = 0.01  # a slow node that is not so much further than at the last deadline is not waited for again
 
 
 class Collector:
@@ -26,6 +31,7 @@ class Collector:
         self.opened = opened
         self.opened_ms = state.now_ms
         self.deadline_at_ms = state.now_ms + opened.deadline_ms
+        self.progress: dict[int, float] = {}  # of slow nodes, when the deadline was last put off for them
         self.results: dict[int, TrainResult] = {}
         self.accepted: dict[int, TrainResult] = {}
         self.refused: dict[int, str] = {}
@@ -77,6 +83,8 @@ class Collector:
     def over(self) -> bool:
         """Whether nobody is worth waiting for: all are in, out, or dead for long enough."""
         if self.state.now_ms >= self.deadline_at_ms:
+            self._put_off()
+        if self.state.now_ms >= self.deadline_at_ms:
             return True
         return all(n not in self.results and self.members.lost_ms(n) >= REJOIN_MS for n in self.missing())
 
@@ -95,6 +103,11 @@ class Collector:
             reasons[node] = "its update did not arrive" if node in self.results else late
         return tuple(LeftOut(node, reasons[node]) for node in sorted(reasons))
 
+    def shortfall(self, needed: int) -> str:
+        """Why a round with too few answers is abandoned."""
+        out = "; ".join(f"node {one.node}: {one.why}" for one in self.left_out())
+        return f"round {self.opened.round} abandoned, {len(self.accepted)} of {needed} answers: {out}"[:400]
+
     def takeovers(self) -> tuple[Takeover, ...]:
         """The masters that this round went through, with the updates that each inherited."""
         terms = self.opened.terms
@@ -102,6 +115,22 @@ class Collector:
             Takeover(old, new, sum(r.trained_term <= old for r in self.accepted.values()))
             for old, new in pairwise(terms)
         )
+
+    def _put_off(self) -> None:
+        """Give slow nodes that get on the time that they seem to need: who works is not dropped in silence."""
+        now, wait_ms = self.state.now_ms, 0.0
+        slow = [n for n in self.missing() if self.members.progress(n) >= self.progress.get(n, 0.0) + STEP]
+        for node in slow:
+            done = self.progress[node] = self.members.progress(node)
+            needed_ms = PUT_OFF_FACTOR * (now - self.opened_ms) * (1 - done) / done
+            wait_ms = max(wait_ms, needed_ms, SHORTEST_PUT_OFF_MS)
+        until_ms = min(now + int(wait_ms), self.opened_ms + LONGEST_ROUND_MS)
+        if until_ms <= now:
+            return
+        self.deadline_at_ms = until_ms
+        told = ", ".join(f"node {n} has done {self.progress[n]:.0%}" for n in slow[:MAX_TOLD])
+        text = f"round {self.opened.round}: {told}; its deadline is put off by {(until_ms - now) // 1_000} s"
+        self.state.log("master", text, "warning")
 
     def _fetch(self) -> None:
         """Fetch and check the updates that came, a few at a time; a round that only scores has none."""

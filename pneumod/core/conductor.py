@@ -14,20 +14,20 @@ A round that is open by the journal is opened again as it was: who has trained i
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
+from pneumod.core import notes
 from pneumod.core.actions import Archive, Broadcast, Watch
 from pneumod.core.collector import Collector
 from pneumod.core.handover import heirs_hold
 from pneumod.core.jobs import Check, Close, Closed, Fetch, Initialise, Initialised, Job
+from pneumod.core.leases import Leases
 from pneumod.core.membership import Members
-from pneumod.core.requests import answer
-from pneumod.core.rounds import close_job, ending_of, first_of, next_of, open_again, open_next, run_on, summary_of
+from pneumod.core.requests import answer, answer_stop
+from pneumod.core.rounds import close_job, first_of, next_of, run_on, summary_of, to_open
 from pneumod.core.state import State, standing
 from pneumod.core.trainee import Trainee
-from pneumod.messages import Beacon, Beat, Gone, Report, RoundClosed, StartRun, TrainResult
+from pneumod.messages import Beacon, Beat, Gone, Phase, Reply, Report, RoundClosed, StartRun, StopRun, TrainResult
 
 GATHER_MS = 1_500
 HANDING_MS = 10_000
@@ -35,8 +35,6 @@ RETRY_MS = 5_000
 MAX_SETBACKS = 3
 LOOK_MS = 1_000
 HURRY_MS = 50  # looks that a change asks for keep this distance: a look costs O(nodes)
-
-Phase = Literal["idle", "gathering", "waiting", "preparing", "collecting", "closing", "handing"]
 
 
 class Conductor:
@@ -46,6 +44,7 @@ class Conductor:
         self.state = state
         self.members = members
         self.trainee = trainee
+        self.leases = Leases(state, members)
         self.collector: Collector | None = None
         self.abandoned: tuple[str, int, str] | None = None  # a round that this master gave up needs min_nodes again
         self.stale_rounds = 0
@@ -61,26 +60,19 @@ class Conductor:
     def is_between_rounds(self) -> bool:
         return self.phase in ("idle", "waiting", "preparing")
 
+    @property
+    def settled(self) -> bool:
+        """Whether this master knows what the nodes know."""
+        return self.phase != "gathering"
+
     def beacon(self) -> Beacon:
-        durable, collector = self.state.durable, self.collector
-        last = durable.closed.round if durable.closed else 0
-        return Beacon(
-            connection=self.state.connection,
-            heirs=self.members.heirs(),
-            live=len(self.members.live),
-            members=self.members.live_digest,
-            phase=self.phase,
-            note=self.note,
-            run=durable.spec.run if durable.spec else None,
-            round=collector.opened.round if collector else last,
-            expected=len(collector.opened.who) if collector else 0,
-            accepted=len(collector.accepted) if collector else 0,
-        )
+        return notes.beacon_of(self.state, self.members, self.collector, self.phase, self.note, self.leases.is_open)
 
     def tick(self) -> None:
         """Look at whatever time, or a change among the members, can change."""
         now = self.looked_ms = self.state.now_ms
         self.members.refresh()
+        self.leases.tick()
         over = now >= self.phase_until_ms
         self.due_ms = now + LOOK_MS if over else min(now + LOOK_MS, self.phase_until_ms)
         if self.phase == "gathering" and over:
@@ -102,11 +94,14 @@ class Conductor:
         self.dismiss()
 
     def dismiss(self) -> None:
+        self._cancel_jobs()
+        self.state.actions.append(Watch(False))
+
+    def _cancel_jobs(self) -> None:
         pending = self.collector.pending if self.collector else {}
         for job in list(self.state.running):
             if job in pending or isinstance(job, Check | Close | Initialise):
                 self.state.cancel(job)
-        self.state.actions.append(Watch(False))
 
     def hear_beat(self, node: int, beat: Beat) -> None:
         if self.members.hear_beat(node, beat):
@@ -114,6 +109,7 @@ class Conductor:
 
     def hear_gone(self, node: int, gone: Gone) -> None:
         if node != self.state.id and self.members.hear_gone(node, gone):
+            self.leases.lost(node)
             self._look_soon()
 
     def hear_report(self, node: int, report: Report) -> None:
@@ -122,7 +118,7 @@ class Conductor:
         mine = standing(self.state.durable.spec, self.state.durable.closed)
         theirs = standing(report.spec, report.closed)
         if self.phase not in ("gathering", "closing") and theirs > mine:
-            self._adopt(report)
+            self.trainee.adopt(report)
             self.settle()
         elif self.phase in ("idle", "waiting") and theirs < mine:
             self._repeat()  # it refused this master's word while it still believed in an earlier one
@@ -134,8 +130,12 @@ class Conductor:
             self.collector.hear_result(node, result)
             self.look()
 
-    def hear_request(self, sender: str, request: StartRun, correlation: bytes) -> None:
-        """Start a run, or say why not."""
+    def hear_operator(self, sender: str, request: StartRun | StopRun, correlation: bytes) -> None:
+        """Start a run, end it at once, or say why not."""
+        reply = self._start(sender, request) if isinstance(request, StartRun) else self._stop(sender, request)
+        self.state.say("reply", reply, dest=sender, correlation=correlation)
+
+    def _start(self, sender: str, request: StartRun) -> Reply:
         spec, closed = self.state.durable.spec, self.state.durable.closed
         lost = self.phase == "preparing" and closed is not None  # its model is nowhere, or not here yet
         stuck = lost or (self.phase == "waiting" and self.note != "") or (closed is None and self.setbacks > 0)
@@ -148,14 +148,20 @@ class Conductor:
             self.state.say("spec", new)
             self.state.say("closed", None)
             self.prepare()
-        self.state.say("reply", reply, dest=sender, correlation=correlation)
+        return reply
+
+    def _stop(self, sender: str, request: StopRun) -> Reply:
+        reply, stops = answer_stop(sender, request, self.state.durable.spec, self.state.durable.closed, self.settled)
+        if stops:
+            self._end(f"stopped by {sender}")
+        return reply
 
     def settle(self) -> None:
         """Take the furthest standing among the reports, say it under this term, and go on from there."""
         self.members.refresh()
         for report in self.members.reports().values():
             if standing(report.spec, report.closed) > standing(self.state.durable.spec, self.state.durable.closed):
-                self._adopt(report)
+                self.trainee.adopt(report)
         self.collector = None
         self._repeat()
         self.prepare()
@@ -192,20 +198,18 @@ class Conductor:
         spec, closed = run
         counts = {n: report.counts for n, report in self.members.reports().items() if report.counts.train > 0}
         self.phase = "waiting"
-        opened = open_next(spec, closed, counts, self.state.durable.term)
-        journal = self.state.durable.opened
-        again = journal is not None and journal.key == opened.key and bool(set(journal.who) & set(counts))
+        opened, again = to_open(spec, closed, counts, self.state.durable)
         if len(counts) < spec.settings.min_nodes and not (again and opened.key != self.abandoned):
-            self.note = f"{len(counts)} of {spec.settings.min_nodes} nodes are ready"
+            note, before = notes.too_few(self.state, self.members, len(counts), spec.settings.min_nodes), self.note
+            self.note = note
+            if note != before:
+                self.state.log("master", note)
             return
-        if journal is not None and again:
-            opened = open_again(journal, opened)
         self.phase, self.note = "collecting", ""
         self.collector = Collector(self.state, self.members, opened)
         self.state.remember(opened=opened)
         self.state.say("open", opened)
-        what = "trains" if opened.train else "scores the last model"
-        self.state.log("master", f"{opened.run}: round {opened.round} {what}, {len(opened.who)} nodes")
+        self.state.log("master", notes.opening(opened))
 
     def look(self) -> None:
         """Close the round if nobody is worth waiting for, or abandon it if too few are in."""
@@ -223,9 +227,8 @@ class Conductor:
 
     def _abandon(self, collector: Collector, needed: int) -> None:
         """Tell why too few answers counted. Nodes that are gone may come back; refusals count as a setback."""
-        out = "; ".join(f"node {one.node}: {one.why}" for one in collector.left_out())
-        text = f"round {collector.opened.round} abandoned, {len(collector.accepted)} of {needed} answers: {out}"[:400]
-        self._setback(text, bool(collector.refused) or any(self.members.is_live(n) for n in collector.missing()))
+        here = any(self.members.is_live(node) for node in collector.missing())
+        self._setback(collector.shortfall(needed), bool(collector.refused) or here)
 
     def _setback(self, text: str, counts: bool = True) -> None:
         """What failed is tried again; a run that fails several times in a row is given up, and says why."""
@@ -235,9 +238,16 @@ class Conductor:
         run = run_on(self.state)
         if run is None or not counts or self.setbacks < MAX_SETBACKS:
             return
-        ended = f"given up after {self.setbacks} failures: {text}"[:400]
-        closed = msgspec.structs.replace(run[1], term=self.state.durable.term, ended=ended)
-        self.collector, self.phase, self.note = None, "idle", ""
+        self._end(f"given up after {self.setbacks} failures: {text}")
+
+    def _end(self, why: str) -> None:
+        """End the run with the models that it has."""
+        run = run_on(self.state)
+        assert run is not None, "ends a run that is not on"
+        closed = msgspec.structs.replace(run[1], term=self.state.durable.term, ended=why[:400])
+        self._cancel_jobs()
+        self.collector, self.phase, self.note, self.setbacks = None, "idle", "", 0
+        self.state.log("master", f"{closed.run} has ended: {closed.ended}")
         self.trainee.hear_closed(closed)
         self.state.say("closed", closed)
 
@@ -263,35 +273,28 @@ class Conductor:
         run, collector = run_on(self.state), self.collector
         if run is None or collector is None or collector.opened.key != job.opened.key:
             return
-        spec, previous = run
-        ended = None if job.opened.train else ending_of(spec, previous)
-        closed = next_of(previous, job, outcome, summary_of(collector, job), self.stale_rounds, ended)
-        closed = msgspec.structs.replace(closed, term=self.state.durable.term)
+        summary = summary_of(collector, job)
+        closed = next_of(run, job, outcome, summary, self.stale_rounds, self.state.durable.term)
         self.state.actions.append(Archive(outcome.receipt.digest, closed.run, closed.round))
         auc = "none" if job.scored.auc is None else f"{job.scored.auc:.3f}"
         self.state.log("master", f"{closed.run}: round {closed.round} closed, AUC of its base {auc}")
+        for one in [one for one in job.left_out if one.node not in collector.refused]:
+            self.state.log("master", f"round {closed.round}: without node {one.node}: {one.why}", "warning")
         self._publish(closed)
 
     def _publish(self, closed: RoundClosed) -> None:
         """Store the run's new state, say it, and send its blobs round once."""
-        blobs = [blob for blob in (closed.model, closed.checkpoint, closed.receipt) if blob is not None]
-        self.state.held |= {blob.digest for blob in blobs}
+        self.state.held |= {blob.digest for blob in closed.blobs}
         self.collector, self.setbacks = None, 0
         self.trainee.hear_closed(closed)
         self.state.say("closed", closed)
-        for blob in blobs:
+        for blob in closed.blobs:
             self.state.actions.append(Broadcast(blob.digest))
         if closed.ended is not None:
             self.state.log("master", f"{closed.run} has ended: {closed.ended}")
         self.phase, self.note = "handing", ""
         self.phase_until_ms = self.state.now_ms + HANDING_MS
         self._look_soon()
-
-    def _adopt(self, report: Report) -> None:
-        if report.spec is not None:
-            self.trainee.hear_spec(report.spec)
-        if report.closed is not None:
-            self.trainee.hear_closed(report.closed)
 
     def _look_soon(self) -> None:
         self.due_ms = min(self.due_ms, max(self.state.now_ms, self.looked_ms + HURRY_MS))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from pneumod.core.pulse import BEAT_MS
 from pneumod.core.state import State
-from pneumod.messages import MAX_COUNTER, Beacon, Term
+from pneumod.messages import MAX_COUNTER, Beacon, Gone, Term
 
 SILENCE_MS = 5 * BEAT_MS  # five missed beats
 LISTEN_MS = 3_000
@@ -76,8 +76,18 @@ class Election:
         self.silent_at_ms = self.state.now_ms + SILENCE_MS
         self.claim_at_ms = None
 
+    def hear_gone(self, node: int, gone: Gone) -> None:
+        """A connection of another node ended; the Will of an earlier connection than the master's means nothing."""
+        if node == self.master and self.beacon is not None:
+            reign = (self.state.durable.term.boot, self.beacon.connection)
+            if (gone.boot, gone.connection) < reign:
+                return
+        self.lose(node)
+
     def lose(self, node: int) -> None:
         """A node is gone: its Will came, it stopped, or its beacon was cleared."""
+        if self.leading or node == self.state.id:
+            return
         self.heirs = tuple(heir for heir in self.heirs if heir != node)
         if node == self.master:
             self.master_lost()

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from pneumod.core.jobs import Job, Outcome
 from pneumod.messages import Activity, Envelope
+from pneumod.work import Skill
 
 
 class Connected(Struct, frozen=True):
@@ -69,11 +70,19 @@ class DiskSlow(Struct, frozen=True):
     took_ms: int
 
 
+class Offered(Struct, frozen=True):
+    """This node has a batch of items for the nodes of its site; it takes the place of an earlier one."""
+
+    batch: str
+    skill: Skill
+    items: int
+
+
 class Stopping(Struct, frozen=True):
     """The operator (or systemd) asks for a clean stop."""
 
 
 Event = (
     Connected | Disconnected | Received | Tick | JobProgress | JobDone | JobFailed | BlobsFound | Vitals
-    | DiskSlow | Stopping
+    | DiskSlow | Offered | Stopping
 )  # fmt: skip

@@ -19,6 +19,7 @@ from pneumod.messages import (
     Scores,
     Takeover,
 )
+from pneumod.work import Skill
 
 
 class Prepare(Struct, frozen=True, tag=True):
@@ -124,5 +125,18 @@ class Fetched(Struct, frozen=True, tag=True):
     pass
 
 
-Job = Prepare | Initialise | Train | Check | Close | Export | Fetch
-Outcome = Prepared | Initialised | Trained | Checked | Closed | Exported | Fetched
+class Work(Struct, frozen=True, tag=True):
+    """Do one item of a batch of a node of one's own site -> Worked."""
+
+    owner: int
+    batch: str
+    skill: Skill
+    item: int
+
+
+class Worked(Struct, frozen=True, tag=True):
+    data: bytes  # at most DATA_BYTES
+
+
+Job = Prepare | Initialise | Train | Check | Close | Export | Fetch | Work
+Outcome = Prepared | Initialised | Trained | Checked | Closed | Exported | Fetched | Worked

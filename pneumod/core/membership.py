@@ -88,6 +88,14 @@ class Members:
             self.is_live(node) and member is not None and member.beat is not None and member.beat.activity == "training"
         )
 
+    def progress(self, node: int) -> float:
+        """How much of a round a live node has done by its last beat: scoring the base counts as a tenth of it."""
+        member = self.members.get(node)
+        beat = member.beat if member is not None and self.is_live(node) else None
+        if beat is None or beat.activity not in ("training", "scoring"):
+            return 0.0
+        return 0.1 + 0.9 * beat.progress if beat.activity == "training" else 0.1 * beat.progress
+
     def lost_ms(self, node: int) -> int:
         """For how long a node has not been heard by this master; 0 for one that lives."""
         if self.is_live(node):

@@ -9,22 +9,41 @@ master's work), Trainee (a node's own work, the master's too). Node routes event
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pneumod.core import events as ev
 from pneumod.core.actions import Action, Durable, Halt
+from pneumod.core.admission import MASTERS_WORD, refusal
 from pneumod.core.conductor import Conductor
+from pneumod.core.crew import Crew
 from pneumod.core.election import FREEZE_MS, Election
 from pneumod.core.handover import holders, successor
-from pneumod.core.jobs import Check, Close, Initialise, Job, Prepare, Prepared
+from pneumod.core.jobs import Check, Close, Initialise, Job, Prepare, Prepared, Work
 from pneumod.core.membership import Members
 from pneumod.core.pulse import BEAT_MS, Pulse
 from pneumod.core.state import State
 from pneumod.core.trainee import Trainee
-from pneumod.messages import Beacon, Beat, Card, Gone, Report, RoundClosed, RoundOpen, RunSpec, StartRun, TrainResult
+from pneumod.messages import (
+    Beacon,
+    Beat,
+    Card,
+    Done,
+    Gone,
+    Grant,
+    Offer,
+    Pull,
+    Report,
+    RoundClosed,
+    RoundOpen,
+    RunSpec,
+    StartRun,
+    StopRun,
+    Taken,
+    TrainResult,
+)  # fmt: skip
+from pneumod.work import Skill
 
-MASTERS_WORD = frozenset({"beacon", "spec", "open", "reopen", "closed"})  # only the master of a term says these
-TO_MASTER = frozenset({"report", "result"})  # and these are for the master of one's term
 PREPARE_AGAIN_MS = 30_000
 
 
@@ -41,14 +60,16 @@ class Node:
         card: Card,
         image_size: int,
         share_counts: bool = True,
-        roster: frozenset[int] = frozenset(),
+        sites: Mapping[int, str] | None = None,
+        skills: tuple[Skill, ...] = (),
+        room: int = 0,
     ) -> None:
-        self.state = State(node_id, place, boot, durable, held)
+        self.state = State(node_id, place, boot, durable, held, sites)
         self.election = Election(self.state)
         self.trainee = Trainee(self.state)
         self.conductor: Conductor | None = None
+        self.crew = Crew(self.state, skills, room)
         self.pulse = Pulse(self.state, card, share_counts)
-        self.roster = roster  # who may take part; empty: anyone
         self.stopped = False
         self.dropped: dict[str, int] = {}  # messages refused here, by reason
         self.prepare = Prepare(image_size)
@@ -66,15 +87,12 @@ class Node:
         match event:
             case ev.Received() if self._admit(event):
                 self._hear(event)
-            case ev.JobProgress(job=job):
-                if job in state.running:
-                    self.pulse.progress[job] = event
-            case ev.JobDone(job=job, outcome=outcome):
-                if self._end(job):
-                    self._job_done(job, outcome)
-            case ev.JobFailed(job=job, why=why):
-                if self._end(job):
-                    self._job_failed(job, why)
+            case ev.JobProgress(job=job) if job in state.running:
+                self.pulse.progress[job] = event
+            case ev.JobDone(job=job, outcome=outcome) if self._end(job):
+                self._job_done(job, outcome)
+            case ev.JobFailed(job=job, why=why) if self._end(job):
+                self._job_failed(job, why)
             case ev.BlobsFound(digests=digests):
                 state.held &= digests
             case ev.Vitals():
@@ -89,6 +107,8 @@ class Node:
                 self.election.disk_slow()
                 if self.conductor is not None:
                     self._step_down(f"a write took {took_ms} ms")
+            case ev.Offered(batch=batch, skill=skill, items=items):
+                self.crew.owner.offer(batch, skill, items)
             case ev.Stopping():
                 self._stop()
                 return state.take()
@@ -97,7 +117,7 @@ class Node:
 
     def deadline_ms(self) -> int:
         """When a Tick is due at the latest."""
-        dues = [self.election.deadline_ms(), self.trainee.deadline_ms(), self.prepare_at_ms]
+        dues = [self.election.deadline_ms(), self.trainee.deadline_ms(), self.crew.deadline_ms(), self.prepare_at_ms]
         if self.state.connected:
             dues.append(self.pulse.deadline_ms(self.conductor is not None))
         if self.conductor is not None:
@@ -110,55 +130,32 @@ class Node:
         return self.state.id if self.conductor is not None else self.election.master
 
     def _admit(self, event: ev.Received) -> bool:
-        """Whether a message may be obeyed: a stale term, or one that nobody may claim now, is refused here only."""
+        """Whether a message may be obeyed; a higher term that may is persisted before anything else."""
         envelope, mine = event.envelope, self.state.durable.term
-        term, node = envelope.term, envelope.node
-        if node is None:
-            return True
-        if self.roster and node not in self.roster:
-            return self._drop("not in the roster")
-        if envelope.message is None:
-            return True
-        if event.kind in TO_MASTER:
-            return (term == mine and self.conductor is not None) or self._drop("not for my term")
-        if event.kind not in MASTERS_WORD:
-            return True
-        if node != term.node:
-            return self._drop("not the master of its term")
-        if not self.election.hear_counter(term.counter):
-            return self._drop("a counter far ahead")
-        if term < mine:
-            return self._drop("stale term")
-        if term > mine:
+        why = refusal(event, self.state, self.election)
+        if why is not None:
+            self.dropped[why] = self.dropped.get(why, 0) + 1
+            return False
+        if event.kind in MASTERS_WORD and envelope.message is not None and envelope.term > mine:
             if self.conductor is not None:
-                self._step_down(f"node {node} leads under a higher term")
-            elif self.election.master not in (None, node):
-                return self._drop("a live master is heard")
-            self.state.remember(term=term)
+                self._step_down(f"node {envelope.node} leads under a higher term")
+            self.state.remember(term=envelope.term)
         return True
-
-    def _drop(self, why: str) -> bool:
-        self.dropped[why] = self.dropped.get(why, 0) + 1
-        return False
 
     def _hear(self, event: ev.Received) -> None:
         sender, node, message = event.envelope.sender, event.envelope.node, event.envelope.message
         conductor = self.conductor
-        if isinstance(message, StartRun):
-            if conductor is not None:
-                conductor.hear_request(sender, message, event.correlation)
-            return
+        if isinstance(message, StartRun | StopRun) and conductor is not None:
+            conductor.hear_operator(sender, message, event.correlation)
         if node is None:
             return
         if event.retained and node == self.state.id and event.kind in MASTERS_WORD and conductor is None:
             self.state.say(event.kind, None)  # left over from an earlier reign
         match message:
-            case None:
-                if event.kind == "beacon" and not event.retained:
-                    self._lose(node)
-            case Beacon():
-                if not event.retained:
-                    self.election.hear_beacon(node, event.envelope.term, message)
+            case None if event.kind == "beacon" and not event.retained:
+                self.election.lose(node)
+            case Beacon() if not event.retained:
+                self.election.hear_beacon(node, event.envelope.term, message)
             case Beat():
                 self._hear_beat(node, message)
             case Gone():
@@ -173,6 +170,10 @@ class Node:
                 conductor.hear_report(node, message)
             case TrainResult() if conductor is not None:
                 conductor.hear_result(node, message)
+            case Offer() | Pull() if conductor is not None:
+                conductor.leases.hear(node, message, conductor.settled)
+            case Grant() | Done() | Taken():
+                self.crew.hear(node, message)
 
     def _hear_beat(self, node: int, beat: Beat) -> None:
         if not self.election.hear_counter(beat.top_term.counter) or self.conductor is None:
@@ -185,17 +186,8 @@ class Node:
     def _hear_gone(self, node: int, gone: Gone) -> None:
         if self.conductor is not None:
             self.conductor.hear_gone(node, gone)
-            return
-        beacon = self.election.beacon
-        if node == self.election.master and beacon is not None:
-            reign = (self.state.durable.term.boot, beacon.connection)
-            if (gone.boot, gone.connection) < reign:
-                return  # the Will of an earlier connection
-        self._lose(node)
-
-    def _lose(self, node: int) -> None:
-        if self.conductor is None and node != self.state.id:
-            self.election.lose(node)
+        else:
+            self.election.hear_gone(node, gone)
 
     def _end(self, job: Job) -> bool:
         self.pulse.progress.pop(job, None)
@@ -206,7 +198,9 @@ class Node:
             self.state.counts = outcome.counts
             self.trainee.report_at_ms = self.pulse.card_at_ms = self.state.now_ms
             return
-        if not self._is_masters(job):
+        if isinstance(job, Work):
+            self.crew.job_done(job, outcome)
+        elif not self._is_masters(job):
             self.trainee.job_done(job, outcome)
         if self.conductor is not None:
             self.conductor.job_done(job, outcome)
@@ -215,6 +209,8 @@ class Node:
         if isinstance(job, Prepare):
             self.state.log("worker", f"the images can't be prepared, trying again in 30 s: {why}", "warning")
             self.prepare_at_ms = self.state.now_ms + PREPARE_AGAIN_MS
+        elif isinstance(job, Work):
+            self.crew.puller.job_failed(job, why)
         elif self._is_masters(job):
             if self.conductor is not None:
                 self.conductor.job_failed(job, why)
@@ -287,6 +283,7 @@ class Node:
             self._hand_over(self.conductor)
         self._obey()
         self.trainee.tick()
+        self.crew.tick()
         if state.connected:
             if self.conductor is not None:
                 self.pulse.say_beacon(self.conductor.beacon())
@@ -296,5 +293,8 @@ class Node:
     def _obey(self) -> None:
         if self.conductor is not None:
             self.trainee.obey(self.state.id, holders(self.state, self.conductor.members))
+            is_open = self.conductor.leases.is_open
         else:
             self.trainee.obey(self.election.master, self.election.heirs)
+            is_open = self.election.beacon is not None and self.election.beacon.work
+        self.crew.obey(self.leader, is_open)

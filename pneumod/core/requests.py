@@ -1,8 +1,8 @@
-"""What a master answers an operator who asks for a run."""
+"""What a master answers an operator who asks for a run, or for its end."""
 
 from __future__ import annotations
 
-from pneumod.messages import Reply, RoundClosed, RunSpec, StartRun
+from pneumod.messages import Reply, RoundClosed, RunSpec, StartRun, StopRun
 
 
 def answer(
@@ -15,10 +15,9 @@ def answer(
         settled: the master knows what the nodes know.
         stuck: that run can't go on (its model is lost, nodes are missing, it can't begin), so it may be replaced.
     """
-    if not sender.startswith("op-run-"):
-        return Reply(False, "only an operator with the role run may start one"), None
-    if not settled:
-        return Reply(False, "the master has just taken over; ask again in a moment"), None
+    refused = _refusal(sender, settled)
+    if refused is not None:
+        return refused, None
     if spec is not None and spec.run == request.run:
         ended = closed.ended if closed is not None else None
         return Reply(True, f"run {request.run} has ended: {ended}" if ended else f"run {request.run} is on"), None
@@ -28,3 +27,28 @@ def answer(
     number = spec.number + 1 if spec is not None else 1
     new = RunSpec(number, request.run, sender, request.asked_at_s, request.settings)
     return Reply(True, f"run {request.run} is on"), new
+
+
+def answer_stop(
+    sender: str, request: StopRun, spec: RunSpec | None, closed: RoundClosed | None, settled: bool
+) -> tuple[Reply, bool]:
+    """The reply, and whether the run is to be ended now. Asking twice is as good as once."""
+    refused = _refusal(sender, settled)
+    if refused is not None:
+        return refused, False
+    if spec is None or spec.run != request.run:
+        on = "" if spec is None or (closed is not None and closed.ended is not None) else f"; run {spec.run} is"
+        return Reply(False, f"no run {request.run} is on{on}"), False
+    if closed is None:
+        return Reply(False, "the first model is being made; ask again in a moment"), False
+    if closed.ended is not None:
+        return Reply(True, f"run {request.run} has ended: {closed.ended}"), False
+    return Reply(True, f"run {request.run} is stopped"), True
+
+
+def _refusal(sender: str, settled: bool) -> Reply | None:
+    if not sender.startswith("op-run-"):
+        return Reply(False, "only an operator with the role run may start or stop one")
+    if not settled:
+        return Reply(False, "the master has just taken over; ask again in a moment")
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pneumod.core.actions import Durable
 from pneumod.core.collector import Collector
 from pneumod.core.jobs import Close, Closed, Contribution, Initialised
 from pneumod.core.scores import metrics_of
@@ -80,6 +81,16 @@ def open_again(journal: RoundOpen, opened: RoundOpen) -> RoundOpen:
     return msgspec.structs.replace(journal, terms=terms[-MAX_TERMS:], who=who)
 
 
+def to_open(
+    spec: RunSpec, closed: RoundClosed, counts: dict[int, ClassCounts], durable: Durable
+) -> tuple[RoundOpen, bool]:
+    """The round to open for these nodes under the master's term; whether the journal's is opened again."""
+    opened, journal = open_next(spec, closed, counts, durable.term), durable.opened
+    if journal is None or journal.key != opened.key or not set(journal.who) & set(counts):
+        return opened, False
+    return open_again(journal, opened), True
+
+
 def close_job(collector: Collector, closed: RoundClosed) -> tuple[Close, int]:
     """The job that folds a round, and the number of scored rounds since the best."""
     accepted = {n: collector.accepted[n] for n in sorted(collector.accepted)}
@@ -105,6 +116,7 @@ def summary_of(collector: Collector, job: Close) -> Summary:
         slowest_train_ms=max((r.train_ms for r in results), default=0),
         update_bytes=sum(r.update.size_bytes for r in results if r.update),
         takeovers=job.takeovers,
+        deadline_ms=collector.deadline_at_ms - collector.opened_ms,
     )
 
 
@@ -114,12 +126,14 @@ def first_of(spec: RunSpec, made: Initialised, term: Term) -> RoundClosed:
 
 
 def next_of(
-    previous: RoundClosed, job: Close, made: Closed, summary: Summary, stale: int, ended: str | None
+    run: tuple[RunSpec, RoundClosed], job: Close, made: Closed, summary: Summary, stale: int, term: Term
 ) -> RoundClosed:
-    """The state of the run after a round, but for the term that closes it."""
+    """The state of the run after a round."""
+    spec, previous = run
     return msgspec.structs.replace(
         previous,
         round=job.opened.round,
+        term=term,
         model=made.model,
         checkpoint=made.checkpoint,
         exponents=made.exponents,
@@ -128,7 +142,7 @@ def next_of(
         best=job.best,
         stale_rounds=stale,
         summary=summary,
-        ended=ended,
+        ended=None if job.opened.train else ending_of(spec, previous),
     )
 
 

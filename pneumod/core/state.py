@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -15,8 +16,17 @@ from pneumod.messages import NO_TERM, ClassCounts, Message, RoundClosed, RunSpec
 class State:
     """Plain shared data with a few verbs; every decision is made by the parts."""
 
-    def __init__(self, node_id: int, place: int, boot: int, durable: Durable, held: frozenset[str]) -> None:
+    def __init__(
+        self,
+        node_id: int,
+        place: int,
+        boot: int,
+        durable: Durable,
+        held: frozenset[str],
+        sites: Mapping[int, str] | None = None,
+    ) -> None:
         self.id = node_id
+        self.sites = sites or {}  # by node, from this machine's own configuration; empty: anyone may take part
         self.place = place
         self.boot = boot
         self.durable = durable
@@ -30,6 +40,10 @@ class State:
         self.running: dict[Job, None] = {}  # in the order of their start
         self.cancelled: list[Job] = []  # their end is still to come
         self.actions: list[Action] = []
+
+    def same_site(self, one: int, other: int) -> bool:
+        """Whether images may travel between two nodes. Without a roster a node is at home with itself only."""
+        return one == other or (one in self.sites and self.sites[one] == self.sites.get(other))
 
     def take(self) -> list[Action]:
         actions, self.actions = self.actions, []

@@ -74,6 +74,13 @@ class Trainee:
             if self.early is not None:
                 self.hear_closed(self.early)
 
+    def adopt(self, report: Report) -> None:
+        """Take over what another node knows of the run."""
+        if report.spec is not None:
+            self.hear_spec(report.spec)
+        if report.closed is not None:
+            self.hear_closed(report.closed)
+
     def hear_open(self, opened: RoundOpen) -> None:
         """Take up a round, or answer again for one that is done."""
         state = self.state
@@ -110,7 +117,7 @@ class Trainee:
         state = self.state
         closed, opened = state.durable.closed, state.durable.opened
         if closed is not None:
-            for blob in (closed.model, closed.checkpoint, closed.receipt):
+            for blob in closed.blobs:
                 self._need(blob)
         if opened is not None and self._open_still(opened) and not self._answered(opened) and self._need(opened.base):
             training = [job for job in state.running if isinstance(job, Train)]
@@ -153,10 +160,10 @@ class Trainee:
     def shareable(self) -> set[str]:
         """The blobs of the run's state, which any node may have; updates are not among them."""
         closed, opened = self.state.durable.closed, self.state.durable.opened
-        blobs = [closed.model, closed.checkpoint, closed.receipt] if closed else []
+        blobs = list(closed.blobs) if closed else []
         blobs += [closed.best.model] if closed and closed.best else []
         blobs += [opened.base] if opened else []
-        return {blob.digest for blob in blobs if blob is not None}
+        return {blob.digest for blob in blobs}
 
     def tidy(self) -> None:
         """Let go of the blobs that nothing names any more."""

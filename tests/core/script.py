@@ -18,15 +18,14 @@ the same time (training 4 s), times the slowness of its node.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pneumod.core import actions as act
 from pneumod.core import events as ev
 from pneumod.core.invariants import check
 from pneumod.core.jobs import Check, Close, Train
 from pneumod.messages import Beacon, Reply, RoundClosed, RoundOpen, RunSettings, StartRun, Term, TrainResult
 from pneumod.sim.bus import Weather
-from pneumod.sim.world import Machine, World
+from pneumod.sim.machine import Machine
+from pneumod.sim.world import World
 
 LIMIT_MS = 600_000  # of `until`
 
@@ -40,30 +39,14 @@ def listed(nodes: list[int] | tuple[int, ...]) -> str:
     return " ".join(map(str, nodes)) or "nobody"
 
 
-class TracedWorld(World):
-    """A world that tells which messages were refused."""
-
-    tell: Callable[[int, str], None]
-
-    def _step(self, machine: Machine, event: ev.Event) -> None:
-        node = machine.node
-        assert node is not None
-        before = dict(node.dropped)
-        super()._step(machine, event)
-        if not self.crash_chance and machine.node is node:
-            check(node)
-        for why, count in node.dropped.items():
-            if count > before.get(why, 0) and isinstance(event, ev.Received):
-                self.tell(machine.id, f"refuses {event.kind} of {event.envelope.sender}: {why}")
-
-
 class Script:
     """One cluster and what is told of it."""
 
     def __init__(self, node_ids: list[int]) -> None:
-        self.world = TracedWorld(1, node_ids, Weather((1, 1)))
-        self.world.tell = self.tell
+        self.world = World(1, node_ids, Weather((1, 1)))
         self.world.observers.append(self.see)
+        self.world.watchers.append(self.see_step)
+        self.refused: dict[int, dict[str, int]] = {}
         self.lines: list[str] = []
         self.terms: set[Term] = set()
         self.closed: set[tuple[str, int]] = set()
@@ -87,7 +70,7 @@ class Script:
         self.world.crash(int(node), lose_disk=disk == "disk")
 
     def do_stop(self, node: str) -> None:
-        self.world._event(self.world.machines[int(node)], ev.Stopping())
+        self.world.machines[int(node)].feed(ev.Stopping())
 
     def do_freeze(self, node: str, for_: str) -> None:
         self.world.freeze(int(node), ms_of(for_))
@@ -128,6 +111,16 @@ class Script:
 
     def tell(self, node: int, text: str) -> None:
         self.lines.append(f"{self.world.now_ms / 1_000:8.3f}  {node} {text}")
+
+    def see_step(self, machine: Machine, event: ev.Event) -> None:
+        """Check the node after a step, and tell of a message that was refused."""
+        assert machine.node is not None
+        check(machine.node)
+        before, dropped = self.refused.get(machine.id, {}), dict(machine.node.dropped)
+        self.refused[machine.id] = dropped
+        for why, count in dropped.items():
+            if count > before.get(why, 0) and isinstance(event, ev.Received):
+                self.tell(machine.id, f"refuses {event.kind} of {event.envelope.sender}: {why}")
 
     def see(self, _: World, machine: Machine, action: act.Action) -> None:
         match action:

@@ -65,7 +65,7 @@ def test_the_same_request_twice_is_one_run() -> None:
 def test_only_an_operator_with_the_role_run_may_start_one(operator: str) -> None:
     solo = master(2)
     ask(solo, operator=operator)
-    assert replies(solo) == [(operator, Reply(False, "only an operator with the role run may start one"))]
+    assert replies(solo) == [(operator, Reply(False, "only an operator with the role run may start or stop one"))]
     assert solo.durable.spec is None
 
 

@@ -81,7 +81,7 @@ def test_a_round_waits_for_min_nodes_and_says_so_in_the_beacon() -> None:
     hold(solo)
     assert solo.phase == "waiting"
     assert solo.node.conductor is not None
-    assert solo.node.conductor.beacon().note == "2 of 3 nodes are ready"
+    assert solo.node.conductor.beacon().note == "2 of 3 nodes are ready; waiting for more nodes"
     solo.peers[3] = beat(closed=solo.durable.closed)
     solo.advance(1_000)
     assert solo.phase == "waiting"  # node 3 lives, but its images are not reported

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from pneumod.core import jobs
-from pneumod.sim import world
+from pneumod.sim import children, machine
 from tests.core.script import Script
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.txt"))
@@ -26,7 +26,6 @@ JOB_MS: dict[type, int] = {
     jobs.Check: 10,
     jobs.Close: 100,
     jobs.Export: 500,
-    jobs.Fetch: 100,
 }
 
 
@@ -72,8 +71,9 @@ def play(blocks: list[Block]) -> list[Block]:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_script(path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> None:
-    monkeypatch.setattr(world, "JOB_MS", {job: (ms, ms) for job, ms in JOB_MS.items()})
-    monkeypatch.setattr(world, "RECONNECT_MS", (200, 200))
+    monkeypatch.setattr(children, "JOB_MS", {job: (ms, ms) for job, ms in JOB_MS.items()})
+    monkeypatch.setattr(machine, "FETCH_MS", (100, 100))
+    monkeypatch.setattr(machine, "RECONNECT_MS", (200, 200))
     text = path.read_text()
     played = text_of(play(blocks_of(text)))
     if pytestconfig.getoption("--rewrite"):

@@ -113,7 +113,7 @@ def test_a_blob_that_rotted_is_fetched_again() -> None:
 
 def test_a_node_outside_the_roster_is_not_heard() -> None:
     solo = master(2)
-    solo.node.roster = frozenset({1, 2})
+    solo.node.state.sites = {1: "a", 2: "b"}
     solo.hear(9, "beat", beat())
     solo.hear(9, "report", report())
     assert solo.node.dropped["not in the roster"] == 2

@@ -1,0 +1,74 @@
+"""What the master says of itself: its beacon, and in words what it waits for, so that `status` shows it at once."""
+
+from __future__ import annotations
+
+from pneumod.core.collector import Collector
+from pneumod.core.membership import Members
+from pneumod.core.state import State
+from pneumod.messages import Beacon, Phase, RoundOpen
+
+MAX_NAMED = 8  # nodes that a note names
+MAX_NOTE = 400  # characters
+
+
+def beacon_of(
+    state: State, members: Members, collector: Collector | None, phase: Phase, note: str, work: bool
+) -> Beacon:
+    """What the master tells each second."""
+    durable = state.durable
+    last = durable.closed.round if durable.closed else 0
+    return Beacon(
+        connection=state.connection,
+        heirs=members.heirs(),
+        live=len(members.live),
+        members=members.live_digest,
+        phase=phase,
+        note=collecting(collector) if collector is not None and phase == "collecting" else note,
+        run=durable.spec.run if durable.spec else None,
+        round=collector.opened.round if collector else last,
+        expected=len(collector.opened.who) if collector else 0,
+        accepted=len(collector.accepted) if collector else 0,
+        work=work,
+    )
+
+
+def too_few(state: State, members: Members, ready: int, needed: int) -> str:
+    """For whom a round that needs more nodes waits: those of the roster, or those that this master has heard of."""
+    reports = members.reports()
+    waits = []
+    for node in sorted({*state.sites, *members.members, state.id}):
+        if not members.is_live(node):
+            waits.append(f"node {node} ({'gone' if node in members.members else 'not heard'})")
+        elif node not in reports:
+            waits.append(f"node {node} (preparing its images)")
+        elif reports[node].counts.train == 0:
+            waits.append(f"node {node} (no training images)")
+    return f"{ready} of {needed} nodes are ready; waiting for {_listed(waits) or 'more nodes'}"[:MAX_NOTE]
+
+
+def opening(opened: RoundOpen) -> str:
+    what = "trains" if opened.train else "scores the last model"
+    return (
+        f"{opened.run}: round {opened.round} {what}, {len(opened.who)} nodes, deadline {opened.deadline_ms // 1_000} s"
+    )
+
+
+def collecting(collector: Collector) -> str:
+    """Who is left out of the open round so far, and who is awaited once others are in."""
+    parts = []
+    if collector.refused:
+        out = [f"node {node} ({why})" for node, why in sorted(collector.refused.items())]
+        parts.append(f"left out: {_listed(out)}")
+    gone = [node for node in collector.missing() if not collector.members.is_live(node)]
+    slow = [node for node in collector.missing() if node not in gone]
+    if gone:
+        parts.append(f"gone, waited for: {_listed([f'node {node}' for node in gone])}")
+    if slow and len(collector.accepted) >= len(slow):
+        deadline_s = (collector.deadline_at_ms - collector.opened_ms) // 1_000
+        parts.append(f"slower than the others: {_listed([f'node {n}' for n in slow])}, deadline {deadline_s} s")
+    return "; ".join(parts)[:MAX_NOTE]
+
+
+def _listed(parts: list[str]) -> str:
+    more = f" and {len(parts) - MAX_NAMED} more" if len(parts) > MAX_NAMED else ""
+    return ", ".join(parts[:MAX_NAMED]) + more

@@ -1,0 +1,99 @@
+"""A node's own work on leased items: pull as there is room, renew, do, deliver.
+
+An item is held from its grant until its owner takes what came of it; a master that changes meanwhile learns
+of it by the next pull.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from pneumod.core.jobs import Work
+from pneumod.core.state import State
+from pneumod.messages import Done, Grant, Pull, Taken
+from pneumod.work import DATA_BYTES, MAX_HELD, Skill
+
+PULL_MS = 1_000  # between two pulls, while there is work or something is held
+SAY_AGAIN_MS = 2_000
+MAX_SAID = 30  # times that a completion is said; then its owner is gone, and offers the item again when it is back
+
+Key = tuple[int, str, int]  # owner, batch, item
+
+
+class Held(Struct):
+    """One item that this node holds."""
+
+    done: Done | None = None  # None: it is being worked on
+    said: int = 0
+    say_at_ms: int = 0
+
+
+class Puller:
+    """The items of one node."""
+
+    def __init__(self, state: State, skills: tuple[Skill, ...], room: int) -> None:
+        self.state = state
+        self.skills = skills
+        self.room = min(room, MAX_HELD)  # items to hold at one time; 0: this node pulls nothing
+        self.held: dict[Key, Held] = {}
+        self.leader: int | None = None
+        self.is_open = False  # the master has items
+        self.pull_at_ms = 0
+
+    def deadline_ms(self) -> int | None:
+        dues = [held.say_at_ms for held in self.held.values() if held.done is not None]
+        if self._pulls():
+            dues.append(self.pull_at_ms)
+        return min(dues, default=None)
+
+    def obey(self, leader: int | None, is_open: bool) -> None:
+        """Who leads now, and whether that master has items."""
+        if leader != self.leader:
+            self.pull_at_ms = self.state.now_ms
+        self.leader, self.is_open = leader, is_open
+
+    def hear_grant(self, grant: Grant) -> None:
+        """Begin with what was granted; nothing is done for a node of another site."""
+        if not self.state.same_site(self.state.id, grant.owner) or grant.skill not in self.skills:
+            return
+        for item in grant.items:
+            key = (grant.owner, grant.batch, item)
+            if key not in self.held and len(self.held) < self.room:
+                self.held[key] = Held()
+                self.state.start(Work(grant.owner, grant.batch, grant.skill, item))
+
+    def hear_taken(self, owner: int, taken: Taken) -> None:
+        if self.held.pop((owner, taken.batch, taken.item), None) is not None:
+            self.pull_at_ms = self.state.now_ms
+
+    def job_done(self, job: Work, data: bytes) -> None:
+        if len(data) > DATA_BYTES:
+            self.job_failed(job, f"{len(data)} bytes came of it; {DATA_BYTES} are the limit")
+        else:
+            self._deliver(job, Done(job.batch, job.item, data))
+
+    def job_failed(self, job: Work, why: str) -> None:
+        self._deliver(job, Done(job.batch, job.item, b"", why[:400]))
+
+    def tick(self) -> None:
+        now = self.state.now_ms
+        for key, held in list(self.held.items()):
+            if held.done is None or now < held.say_at_ms or not self.state.connected:
+                continue
+            if held.said >= MAX_SAID:
+                del self.held[key]
+                continue
+            held.said, held.say_at_ms = held.said + 1, now + SAY_AGAIN_MS
+            self.state.say("done", held.done, dest=str(key[0]))
+        if self._pulls() and now >= self.pull_at_ms:
+            self.pull_at_ms = now + PULL_MS
+            room = max(0, self.room - len(self.held))
+            self.state.say("pull", Pull(room, self.skills, tuple(self.held)), dest=str(self.leader))
+
+    def _pulls(self) -> bool:
+        return self.leader is not None and self.state.connected and bool(self.held or (self.is_open and self.room))
+
+    def _deliver(self, job: Work, done: Done) -> None:
+        held = self.held.get((job.owner, job.batch, job.item))
+        if held is not None:
+            held.done, held.say_at_ms = done, self.state.now_ms
