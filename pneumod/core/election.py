@@ -43,6 +43,11 @@ class Election:
         self.top_counter = state.durable.term.counter  # the highest heard, obeyed or not
         self.no_claim_before_ms = 0
 
+    @property
+    def has_work(self) -> bool:
+        """Whether the master's last beacon told of items to pull."""
+        return self.beacon is not None and self.beacon.work
+
     def deadline_ms(self) -> int | None:
         due = self.echo_by_ms if self.leading else self.silent_at_ms if self.master is not None else self.claim_at_ms
         return due if self.state.connected and self.top_counter < MAX_COUNTER else None

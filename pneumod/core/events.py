@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from pneumod.core.jobs import Job, Outcome
-from pneumod.messages import Activity, Envelope
+from pneumod.messages import Activity, BlobRef, Envelope
 from pneumod.work import Skill
 
 
@@ -55,6 +55,14 @@ class BlobsFound(Struct, frozen=True):
     digests: frozenset[str]
 
 
+class ReceiptMissing(Struct, frozen=True):
+    """A receipt names this one as the one before it, and this one was never kept here."""
+
+    blob: BlobRef
+    run: str
+    round: int
+
+
 class Vitals(Struct, frozen=True):
     """Figures for the next heartbeat."""
 
@@ -84,5 +92,5 @@ class Stopping(Struct, frozen=True):
 
 Event = (
     Connected | Disconnected | Received | Tick | JobProgress | JobDone | JobFailed | BlobsFound | Vitals
-    | DiskSlow | Offered | Stopping
+    | ReceiptMissing | DiskSlow | Offered | Stopping
 )  # fmt: skip

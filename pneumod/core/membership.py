@@ -9,12 +9,14 @@ from pneumod.core.state import State
 from pneumod.messages import Beat, Gone, Report
 
 MAX_HEIRS = 8
+TWIN_MS = 60_000
+MAX_MEMBERS = 10_000  # that a master knows; a round can't have more
 
 
 class Member:
     """One node as the master knows it."""
 
-    __slots__ = ("beat", "boot", "connection", "gone", "last_ms", "report")
+    __slots__ = ("beat", "boot", "boot_ms", "connection", "gone", "last_ms", "report", "twin_ms")
 
     def __init__(self) -> None:
         self.beat: Beat | None = None
@@ -22,6 +24,8 @@ class Member:
         self.boot = self.connection = 0
         self.gone = False
         self.last_ms = 0
+        self.boot_ms = 0  # since when it has this boot
+        self.twin_ms = -TWIN_MS  # when its having a twin was last told
 
 
 class Members:
@@ -38,14 +42,17 @@ class Members:
         """Note a heartbeat; whether it tells of a change: the node is new, back, or holds another model."""
         member = self.members.get(node)
         if member is None:
+            if len(self.members) >= MAX_MEMBERS:
+                return False
             member = self.members[node] = Member()
         if (beat.boot, beat.connection) < (member.boot, member.connection):
+            self._suspect(node, member, beat)
             return False  # a late packet of an earlier connection
         last = member.beat
         back = member.gone or last is None
         told = last is not None and (beat.model, beat.checkpoint) != (last.model, last.checkpoint)
         if beat.boot != member.boot:
-            member.report = None
+            member.report, member.boot_ms = None, self.state.now_ms
         member.beat, member.boot, member.connection = beat, beat.boot, beat.connection
         member.last_ms, member.gone = self.state.now_ms, False
         return back or told
@@ -59,6 +66,8 @@ class Members:
         return True
 
     def hear_report(self, node: int, report: Report) -> None:
+        if node not in self.members and len(self.members) >= MAX_MEMBERS:
+            return
         member = self.members.setdefault(node, Member())
         if report.boot > member.boot:
             member.boot, member.connection = report.boot, 0
@@ -135,6 +144,14 @@ class Members:
         member = self.members.get(node)
         beat = member.beat if member else None
         return beat is not None and beat.model == model and beat.checkpoint == checkpoint
+
+    def _suspect(self, node: int, member: Member, beat: Beat) -> None:
+        """Beats of an earlier boot that go on are another daemon's: an id was copied with a configuration."""
+        now = self.state.now_ms
+        if beat.boot < member.boot and now - member.boot_ms >= SILENCE_MS and now - member.twin_ms >= TWIN_MS:
+            member.twin_ms = now
+            text = f"two daemons use node id {node}: stop one of them, or give it an id of its own"
+            self.state.log("master", text, "warning")
 
 
 def _digest_of(ids: list[int]) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from pneumod import messages as m
 from pneumod.core import events as ev
 from pneumod.core.actions import Action, Durable, Halt
 from pneumod.core.admission import MASTERS_WORD, refusal
@@ -24,24 +25,6 @@ from pneumod.core.membership import Members
 from pneumod.core.pulse import BEAT_MS, Pulse
 from pneumod.core.state import State
 from pneumod.core.trainee import Trainee
-from pneumod.messages import (
-    Beacon,
-    Beat,
-    Card,
-    Done,
-    Gone,
-    Grant,
-    Offer,
-    Pull,
-    Report,
-    RoundClosed,
-    RoundOpen,
-    RunSpec,
-    StartRun,
-    StopRun,
-    Taken,
-    TrainResult,
-)  # fmt: skip
 from pneumod.work import Skill
 
 PREPARE_AGAIN_MS = 30_000
@@ -57,7 +40,7 @@ class Node:
         boot: int,
         durable: Durable,
         held: frozenset[str],
-        card: Card,
+        card: m.Card,
         image_size: int,
         share_counts: bool = True,
         sites: Mapping[int, str] | None = None,
@@ -97,6 +80,8 @@ class Node:
                 state.held &= digests
             case ev.Vitals():
                 state.vitals = event
+            case ev.ReceiptMissing():
+                self.trainee.hear_gap(event)
             case ev.Connected(connection=connection):
                 state.connection, state.connected = connection, True
                 self.pulse.connected()
@@ -145,7 +130,7 @@ class Node:
     def _hear(self, event: ev.Received) -> None:
         sender, node, message = event.envelope.sender, event.envelope.node, event.envelope.message
         conductor = self.conductor
-        if isinstance(message, StartRun | StopRun) and conductor is not None:
+        if isinstance(message, m.StartRun | m.StopRun) and conductor is not None:
             conductor.hear_operator(sender, message, event.correlation)
         if node is None:
             return
@@ -154,28 +139,28 @@ class Node:
         match message:
             case None if event.kind == "beacon" and not event.retained:
                 self.election.lose(node)
-            case Beacon() if not event.retained:
+            case m.Beacon() if not event.retained:
                 self.election.hear_beacon(node, event.envelope.term, message)
-            case Beat():
+            case m.Beat():
                 self._hear_beat(node, message)
-            case Gone():
+            case m.Gone():
                 self._hear_gone(node, message)
-            case RunSpec():
+            case m.RunSpec():
                 self.trainee.hear_spec(message)
-            case RoundOpen():
+            case m.RoundOpen():
                 self.trainee.hear_open(message)
-            case RoundClosed():
+            case m.RoundClosed():
                 self.trainee.hear_closed(message)
-            case Report() if conductor is not None:
+            case m.Report() if conductor is not None:
                 conductor.hear_report(node, message)
-            case TrainResult() if conductor is not None:
+            case m.TrainResult() if conductor is not None:
                 conductor.hear_result(node, message)
-            case Offer() | Pull() if conductor is not None:
+            case m.Offer() | m.Pull() if conductor is not None:
                 conductor.leases.hear(node, message, conductor.settled)
-            case Grant() | Done() | Taken():
+            case m.Grant() | m.Done() | m.Taken():
                 self.crew.hear(node, message)
 
-    def _hear_beat(self, node: int, beat: Beat) -> None:
+    def _hear_beat(self, node: int, beat: m.Beat) -> None:
         if not self.election.hear_counter(beat.top_term.counter) or self.conductor is None:
             return
         if beat.top_term > self.state.durable.term:
@@ -183,7 +168,7 @@ class Node:
         else:
             self.conductor.hear_beat(node, beat)
 
-    def _hear_gone(self, node: int, gone: Gone) -> None:
+    def _hear_gone(self, node: int, gone: m.Gone) -> None:
         if self.conductor is not None:
             self.conductor.hear_gone(node, gone)
         else:
@@ -265,7 +250,7 @@ class Node:
         for job in list(self.state.running):
             self.state.cancel(job)
         if self.state.connected:
-            self.state.say("gone", Gone(self.state.boot, self.state.connection, "stopped"))
+            self.state.say("gone", m.Gone(self.state.boot, self.state.connection, "stopped"))
         self.stopped = True
         self.state.actions.append(Halt())
 
@@ -293,8 +278,7 @@ class Node:
     def _obey(self) -> None:
         if self.conductor is not None:
             self.trainee.obey(self.state.id, holders(self.state, self.conductor.members))
-            is_open = self.conductor.leases.is_open
+            self.crew.obey(self.state.id, self.conductor.leases.is_open)
         else:
             self.trainee.obey(self.election.master, self.election.heirs)
-            is_open = self.election.beacon is not None and self.election.beacon.work
-        self.crew.obey(self.leader, is_open)
+            self.crew.obey(self.election.master, self.election.has_work)

@@ -7,6 +7,7 @@ as it is asked for, by whichever master; it is never trained again.
 from __future__ import annotations
 
 from pneumod.core.actions import Archive, Keep
+from pneumod.core.events import ReceiptMissing
 from pneumod.core.jobs import Export, Fetch, Job, Train, Trained
 from pneumod.core.state import State, standing
 from pneumod.messages import NO_TERM, BlobRef, Report, RoundClosed, RoundOpen, RunSpec, Term, TrainResult
@@ -28,6 +29,7 @@ class Trainee:
         self.retry_at_ms: int | None = None
         self.retry_wait_ms = RETRY_MS
         self.exported: str | None = None  # digest of the last model that was exported
+        self.gap: ReceiptMissing | None = None  # in the chain of receipts, of a round that this node missed
         self.early: RoundClosed | None = None  # came before its run's spec: retained messages have no order
 
     def deadline_ms(self) -> int | None:
@@ -81,6 +83,11 @@ class Trainee:
         if report.closed is not None:
             self.hear_closed(report.closed)
 
+    def hear_gap(self, gap: ReceiptMissing) -> None:
+        """Fetch a receipt that is missing in the chain; archiving it tells of the one before."""
+        self.gap = gap
+        self.pursue()
+
     def hear_open(self, opened: RoundOpen) -> None:
         """Take up a round, or answer again for one that is done."""
         state = self.state
@@ -119,6 +126,8 @@ class Trainee:
         if closed is not None:
             for blob in closed.blobs:
                 self._need(blob)
+        if self.gap is not None:
+            self._need(self.gap.blob, announced=False)
         if opened is not None and self._open_still(opened) and not self._answered(opened) and self._need(opened.base):
             training = [job for job in state.running if isinstance(job, Train)]
             if not any(job.opened.key == opened.key for job in training):
@@ -135,6 +144,9 @@ class Trainee:
             closed = state.durable.closed
             if closed and closed.receipt == job.blob:
                 state.actions.append(Archive(job.blob.digest, closed.run, closed.round))
+            if self.gap is not None and self.gap.blob == job.blob:
+                state.actions.append(Archive(job.blob.digest, self.gap.run, self.gap.round))
+                self.gap = None
             self.pursue()
         elif isinstance(job, Train) and isinstance(outcome, Trained):
             self._trained(job.opened, outcome)
@@ -147,6 +159,9 @@ class Trainee:
         self.state.log("train", f"{type(job).__name__.lower()} failed, trying again: {why}", "warning")
         if isinstance(job, Export):
             self.exported = job.best.model.digest  # the next better model is another attempt
+            return
+        if isinstance(job, Fetch) and self.gap is not None and self.gap.blob == job.blob:
+            self.gap = None  # the next receipt that is archived tells of it again
             return
         if self.retry_at_ms is None:
             self.retry_at_ms = self.state.now_ms + self.retry_wait_ms
@@ -214,13 +229,13 @@ class Trainee:
             return True
         return closed.round < opened.round and closed.ended is None
 
-    def _need(self, blob: BlobRef | None) -> bool:
+    def _need(self, blob: BlobRef | None, announced: bool = True) -> bool:
         """Whether a blob is here; fetch it if it isn't."""
         if blob is None or blob.digest in self.state.held:
             return True
         fetching = any(isinstance(job, Fetch) and job.blob == blob for job in self.state.running)
         if not fetching and self.holders and self.retry_at_ms is None:
-            self.state.start(Fetch(blob, self.holders, announced=True))
+            self.state.start(Fetch(blob, self.holders, announced))
         return False
 
     def _export(self) -> None:

@@ -107,6 +107,7 @@ def _receipt(job: Close, model: BlobRef, counted: Counted) -> Document:
             "base": job.opened.base.digest,
             "model": model.digest,
             "previous": None if previous is None else previous.digest,
+            "previous_bytes": None if previous is None else previous.size_bytes,
             "counted": counted,
             "left_out": [(left.node, left.why) for left in job.left_out],
             "metrics": job.scored,

@@ -11,7 +11,7 @@ from pneumod.core.election import SILENCE_MS
 from pneumod.core.membership import MAX_HEIRS, Members
 from pneumod.core.state import State
 from pneumod.messages import Gone
-from tests.core.pair import START_MS, beat, closed_of, reign, report, spec_of
+from tests.core.pair import START_MS, beat, closed_of, master, reign, report, spec_of
 
 
 @pytest.fixture
@@ -118,3 +118,22 @@ def test_the_digest_names_the_set_of_live_nodes_and_nothing_else(nodes: list[int
 
     assert digest(nodes) == digest(nodes[::-1])
     assert digest(nodes) != digest([*nodes, 1001])
+
+
+def test_two_daemons_with_one_id_are_told_once_a_minute() -> None:
+    solo = master(2)
+    solo.forget()
+    for _ in range(70):
+        solo.hear(3, "beat", beat(boot=5))
+        solo.hear(3, "beat", beat(boot=4))
+        solo.advance(1_000)
+    told = [text for text in solo.logged() if "two daemons use node id 3" in text]
+    assert len(told) == 2
+
+
+def test_a_late_beat_of_an_earlier_boot_is_no_second_daemon() -> None:
+    solo = master(2)
+    solo.hear(3, "beat", beat(boot=4))
+    solo.hear(3, "beat", beat(boot=5))
+    solo.hear(3, "beat", beat(boot=4))
+    assert not [text for text in solo.logged() if "two daemons" in text]
