@@ -40,20 +40,20 @@ HURRY_MS = 50  # looks that a change asks for keep this distance: a look costs O
 class Conductor:
     """The run, as long as this node leads."""
 
-    def __init__(self, state: State, members: Members, trainee: Trainee) -> None:
+    def __init__(self, state: State, members: Members, trainee: Trainee, expected: int) -> None:
         self.state = state
         self.members = members
         self.trainee = trainee
+        self.expected = expected  # nodes that lived under the master before, this one among them
         self.leases = Leases(state, members)
         self.collector: Collector | None = None
         self.abandoned: tuple[str, int, str] | None = None  # a round that this master gave up needs min_nodes again
-        self.stale_rounds = 0
+        self.stale_rounds = self.looked_ms = 0
         self.setbacks = 0  # in a row
         self.note = ""
         self.phase: Phase = "gathering"
         self.phase_until_ms = state.now_ms + GATHER_MS  # gathering and handing end by then
         self.due_ms = state.now_ms  # of the next tick
-        self.looked_ms = 0
         state.actions.append(Watch(True))
 
     @property
@@ -75,7 +75,7 @@ class Conductor:
         self.leases.tick()
         over = now >= self.phase_until_ms
         self.due_ms = now + LOOK_MS if over else min(now + LOOK_MS, self.phase_until_ms)
-        if self.phase == "gathering" and over:
+        if self.phase == "gathering" and (over or len(self.members.reports()) >= self.expected):
             self.settle()
         elif self.phase == "preparing":
             self.prepare()

@@ -55,7 +55,7 @@ class Election:
     def listen(self) -> None:
         """Forget the master and wait as a cold node does."""
         self.leading = False
-        self.master = self.silent_at_ms = self.echo_by_ms = None
+        self.master = self.beacon = self.silent_at_ms = self.echo_by_ms = None
         self._claim_after(LISTEN_MS + PLACE_MS * self.state.place)
 
     def disconnected(self) -> None:

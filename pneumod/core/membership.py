@@ -72,7 +72,7 @@ class Members:
         if report.boot > member.boot:
             member.boot, member.connection = report.boot, 0
         if report.boot == member.boot:
-            member.report = report
+            member.report, member.last_ms = report, self.state.now_ms
 
     def is_live(self, node: int) -> bool:
         if node == self.state.id:
@@ -81,7 +81,7 @@ class Members:
         return (
             member is not None
             and not member.gone
-            and member.beat is not None
+            and (member.beat is not None or member.report is not None)
             and self.state.now_ms - member.last_ms < SILENCE_MS
         )
 

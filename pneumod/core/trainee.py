@@ -71,8 +71,12 @@ class Trainee:
     def hear_spec(self, spec: RunSpec) -> None:
         mine = self.state.durable.spec
         if mine is None or spec.number > mine.number or (spec.number == mine.number and spec.run != mine.run):
-            self.state.remember(spec=spec, closed=None, opened=None, result=None)
-            self._cancel_training()
+            opened, result = self.state.durable.opened, self.state.durable.result
+            opened = opened if opened is not None and opened.run == spec.run else None  # it ran ahead of its spec
+            result = result if result is not None and result.run == spec.run else None
+            self.state.remember(spec=spec, closed=None, opened=opened, result=result)
+            if opened is None:
+                self._cancel_training()
             if self.early is not None:
                 self.hear_closed(self.early)
 

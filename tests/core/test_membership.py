@@ -92,11 +92,18 @@ def test_a_report_belongs_to_one_life_of_its_node(members: Members) -> None:
 
 def test_only_the_reports_of_live_nodes_count_ascending_by_id(members: Members) -> None:
     for node in (9, 3, 7):
-        members.hear_report(node, report())
-    for node in (9, 3):
         members.hear_beat(node, beat())
+        members.hear_report(node, report())
+    members.hear_gone(7, Gone(1, 1))
     members.refresh()
     assert list(members.reports()) == [3, 9]
+
+
+def test_a_report_is_a_sign_of_life_before_the_first_beat(members: Members) -> None:
+    members.hear_report(3, report())
+    assert live(members) == [3, 5]
+    members.state.now_ms += SILENCE_MS
+    assert live(members) == [5]
 
 
 def test_the_heirs_are_the_lowest_live_ids_but_the_masters_own(members: Members) -> None:
