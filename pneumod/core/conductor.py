@@ -83,8 +83,8 @@ class Conductor:
             self.open_round()
         elif self.phase == "collecting":
             self.look()
-        elif self.phase == "handing" and (over or heirs_hold(self.state, self.members)):
-            self.phase = "idle" if run_on(self.state) is None else "waiting"
+        elif self.phase == "handing" and heirs_hold(self.state, self.members, late=over):
+            self.phase, self.note = "idle" if run_on(self.state) is None else "waiting", ""
             self._look_soon()  # a lower node may take over before the next round opens
 
     def resign(self) -> None:
@@ -292,7 +292,7 @@ class Conductor:
             self.state.actions.append(Broadcast(blob.digest))
         if closed.ended is not None:
             self.state.log("master", f"{closed.run} has ended: {closed.ended}")
-        self.phase, self.note = "handing", ""
+        self.phase, self.note = "handing", f"until the heirs hold the model of round {closed.round}"
         self.phase_until_ms = self.state.now_ms + HANDING_MS
         self._look_soon()
 

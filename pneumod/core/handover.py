@@ -9,12 +9,17 @@ HEIRS_THAT_HOLD = 2
 MAX_HOLDERS = 8
 
 
-def heirs_hold(state: State, members: Members) -> bool:
-    """Whether the first heirs have stored the newest model and checkpoint, so that a takeover loses nothing."""
+def heirs_hold(state: State, members: Members, late: bool) -> bool:
+    """Whether the first heirs have stored the newest model and checkpoint, so that a takeover loses nothing.
+
+    When it is late, any other node will do; a master without one waits, since only its own disk has the run.
+    """
     closed = state.durable.closed
     assert closed is not None
-    heirs = members.heirs()[:HEIRS_THAT_HOLD]
-    return all(members.holds(node, closed.model.digest, closed.checkpoint.digest) for node in heirs)
+    heirs, blobs = members.heirs()[:HEIRS_THAT_HOLD], (closed.model.digest, closed.checkpoint.digest)
+    if all(members.holds(node, *blobs) for node in heirs):
+        return True
+    return late and any(members.holds(node, *blobs) for node in members.live if node != state.id)
 
 
 def holders(state: State, members: Members) -> tuple[int, ...]:

@@ -123,7 +123,7 @@ def test_the_deadline_follows_from_the_slowest_node_of_the_round_before() -> Non
         assert deadline_of(msgspec.structs.replace(closed, summary=summary)) == deadline_ms
 
 
-def test_the_next_round_opens_once_the_first_two_heirs_hold_the_model_or_after_10_s() -> None:
+def test_the_next_round_opens_once_the_first_two_heirs_hold_the_model_or_after_10_s_another_node() -> None:
     solo = master(2, 3, 4)
     ask(solo)
     solo.finish(solo.running(Initialise))
@@ -133,6 +133,27 @@ def test_the_next_round_opens_once_the_first_two_heirs_hold_the_model_or_after_1
     assert solo.phase == "handing"
     solo.advance(6_000)
     assert current(solo).who == (1, 2, 3, 4)
+
+
+def test_no_round_opens_while_only_the_masters_disk_has_the_run() -> None:
+    solo = master(2, 3)
+    ask(solo)
+    solo.finish(solo.running(Initialise))
+    solo.advance(60_000)
+    assert solo.phase == "handing"
+    assert solo.node.conductor is not None
+    assert solo.node.conductor.beacon().note == "until the heirs hold the model of round 0"
+    solo.peers[3] = beat(closed=solo.durable.closed)
+    solo.advance(2_000)
+    assert current(solo).round == 1
+
+
+def test_a_node_that_is_alone_waits_for_no_heir() -> None:
+    solo = master()
+    ask(solo)
+    solo.finish(solo.running(Initialise))
+    solo.advance(2_000)
+    assert current(solo).who == (1,)
 
 
 def test_a_round_that_is_open_is_sent_to_a_node_that_reports_without_having_answered() -> None:
