@@ -24,7 +24,7 @@ from pneumod.core.jobs import Check, Close, Closed, Fetch, Initialise, Initialis
 from pneumod.core.leases import Leases
 from pneumod.core.membership import Members
 from pneumod.core.requests import answer, answer_stop
-from pneumod.core.rounds import close_job, first_of, next_of, run_on, summary_of, to_open
+from pneumod.core.rounds import close_job, first_of, next_of, run_key, run_on, summary_of, to_open
 from pneumod.core.state import State, standing
 from pneumod.core.trainee import Trainee
 from pneumod.messages import Beacon, Beat, Gone, Phase, Reply, Report, RoundClosed, StartRun, StopRun, TrainResult
@@ -50,15 +50,12 @@ class Conductor:
         self.abandoned: tuple[str, int, str] | None = None  # a round that this master gave up needs min_nodes again
         self.stale_rounds = self.looked_ms = 0
         self.setbacks = 0  # in a row
+        self.unfit = False  # this machine fails where another may not
         self.note = ""
         self.phase: Phase = "gathering"
         self.phase_until_ms = state.now_ms + GATHER_MS  # gathering and handing end by then
         self.due_ms = state.now_ms  # of the next tick
         state.actions.append(Watch(True))
-
-    @property
-    def is_between_rounds(self) -> bool:
-        return self.phase in ("idle", "waiting", "preparing")
 
     @property
     def settled(self) -> bool:
@@ -236,7 +233,7 @@ class Conductor:
         self.note = text[:400]
         self.state.log("master", self.note, "warning")
         run = run_on(self.state)
-        if run is None or not counts or self.setbacks < MAX_SETBACKS:
+        if run is None or not counts or self.setbacks < MAX_SETBACKS or self.unfit:
             return
         self._end(f"given up after {self.setbacks} failures: {text}")
 
@@ -267,6 +264,9 @@ class Conductor:
             self.look()
         elif isinstance(job, Initialise | Close):
             self.phase, self.phase_until_ms = "gathering", self.state.now_ms + RETRY_MS
+            key = run_key(self.state)
+            if self.setbacks + 1 == MAX_SETBACKS and self.state.passed_on != key and len(self.members.live) > 1:
+                self.unfit, self.state.passed_on = True, key
             self._setback(f"{type(job).__name__.lower()} failed: {why}")
 
     def _close(self, job: Close, outcome: Closed) -> None:

@@ -25,7 +25,7 @@ TURN_MS = 1_000
 ECHO_MS = 3_000  # a master that doesn't see its own beacon for so long steps down
 FREEZE_MS = 4_000  # and so does one that was not run for so long
 MAX_JUMP = 2**24  # a counter further ahead than this is no cluster's
-DISK_SLOW_MS = 30_000  # no claim for so long after a slow write
+ABSTAIN_MS = 30_000  # no claim for so long after a slow write, or a round that this machine couldn't close
 
 
 class Election:
@@ -112,8 +112,9 @@ class Election:
         if self.claim_at_ms is not None:
             self.claim_at_ms = max(self.claim_at_ms, wait_until_ms)
 
-    def disk_slow(self) -> None:
-        self.no_claim_before_ms = self.state.now_ms + DISK_SLOW_MS
+    def abstain(self) -> None:
+        """This machine is in a bad way: claim nothing for a while."""
+        self.no_claim_before_ms = self.state.now_ms + ABSTAIN_MS
 
     def due(self) -> bool:
         """Whether to claim now; a silent master is given up on the way."""

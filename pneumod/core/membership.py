@@ -45,7 +45,7 @@ class Members:
             if len(self.members) >= MAX_MEMBERS:
                 return False
             member = self.members[node] = Member()
-        if (beat.boot, beat.connection) < (member.boot, member.connection):
+        if self._is_late(member, beat.boot, beat.connection):
             self._suspect(node, member, beat)
             return False  # a late packet of an earlier connection
         last = member.beat
@@ -69,7 +69,7 @@ class Members:
         if node not in self.members and len(self.members) >= MAX_MEMBERS:
             return
         member = self.members.setdefault(node, Member())
-        if report.boot > member.boot:
+        if report.boot != member.boot and not self._is_late(member, report.boot, 0):
             member.boot, member.connection = report.boot, 0
         if report.boot == member.boot:
             member.report, member.last_ms = report, self.state.now_ms
@@ -144,6 +144,12 @@ class Members:
         member = self.members.get(node)
         beat = member.beat if member else None
         return beat is not None and beat.model == model and beat.checkpoint == checkpoint
+
+    def _is_late(self, member: Member, boot: int, connection: int) -> bool:
+        """Whether a packet is of an earlier connection. A boot goes back where a disk was replaced and a clock lags."""
+        if boot < member.boot and self.state.now_ms - member.last_ms >= SILENCE_MS:
+            return False
+        return (boot, connection) < (member.boot, member.connection)
 
     def _suspect(self, node: int, member: Member, beat: Beat) -> None:
         """Beats of an earlier boot that go on are another daemon's: an id was copied with a configuration."""

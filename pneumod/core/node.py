@@ -28,6 +28,7 @@ from pneumod.core.trainee import Trainee
 from pneumod.work import Skill
 
 PREPARE_AGAIN_MS = 30_000
+BETWEEN_ROUNDS = ("idle", "waiting", "preparing")
 
 
 class Node:
@@ -77,7 +78,7 @@ class Node:
             case ev.JobFailed(job=job, why=why) if self._end(job):
                 self._job_failed(job, why)
             case ev.BlobsFound(digests=digests):
-                state.held &= digests
+                self.trainee.lose(digests)
             case ev.Vitals():
                 state.vitals = event
             case ev.ReceiptMissing():
@@ -89,7 +90,7 @@ class Node:
             case ev.Disconnected():
                 self._disconnected()
             case ev.DiskSlow(took_ms=took_ms):
-                self.election.disk_slow()
+                self.election.abstain()
                 if self.conductor is not None:
                     self._step_down(f"a write took {took_ms} ms")
             case ev.Offered(batch=batch, skill=skill, items=items):
@@ -199,6 +200,7 @@ class Node:
         elif self._is_masters(job):
             if self.conductor is not None:
                 self.conductor.job_failed(job, why)
+                self._pass_on(self.conductor)
         else:
             self.trainee.job_failed(job, why)
 
@@ -228,8 +230,19 @@ class Node:
     def _hand_over(self, conductor: Conductor) -> None:
         """Let a lower node lead, between two rounds; it must have been named, or nobody knows whose turn it is."""
         heir, beacon = successor(self.state, conductor.members), self.pulse.beacon
-        if heir is not None and conductor.is_between_rounds and beacon is not None and beacon.heirs[:1] == (heir,):
+        if (
+            heir is not None
+            and conductor.phase in BETWEEN_ROUNDS
+            and beacon is not None
+            and beacon.heirs[:1] == (heir,)
+        ):
             self._step_down(f"node {heir} has a lower id", "info")
+
+    def _pass_on(self, conductor: Conductor) -> None:
+        """Let another node lead where only this one's disk or child may be at fault."""
+        if conductor.unfit:
+            self.election.abstain()
+            self._step_down("it can't close the round; another node tries")
 
     def _thaw(self, slept_ms: int) -> None:
         """This process did not run for a while: what it believes of the others is old."""

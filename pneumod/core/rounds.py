@@ -153,6 +153,12 @@ def ending_of(spec: RunSpec, closed: RoundClosed) -> str:
     return f"all {spec.settings.rounds} rounds done"
 
 
+def run_key(state: State) -> tuple[str, int]:
+    """The run and its last closed round, -1 before the first model."""
+    spec, closed = state.durable.spec, state.durable.closed
+    return (spec.run if spec else "", closed.round if closed else -1)
+
+
 def run_on(state: State) -> tuple[RunSpec, RoundClosed] | None:
     """The run that is on, if its first model exists and it hasn't ended."""
     spec, closed = state.durable.spec, state.durable.closed

@@ -37,6 +37,9 @@ class State:
         self.counts: ClassCounts | None = None  # None until the images are prepared
         self.trained_ms = 0
         self.vitals = Vitals(0.0, 0, 0, 0)
+        self.passed_on: tuple[str, int] | None = (
+            None  # the run and round that this node, unable to close it, left to others
+        )
         self.running: dict[Job, None] = {}  # in the order of their start
         self.cancelled: list[Job] = []  # their end is still to come
         self.actions: list[Action] = []

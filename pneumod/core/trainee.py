@@ -87,6 +87,15 @@ class Trainee:
         if report.closed is not None:
             self.hear_closed(report.closed)
 
+    def lose(self, whole: frozenset[str]) -> None:
+        """Only these blobs are whole on the disk: fetch the others again."""
+        lost = self.state.held - whole
+        if lost:
+            names = ", ".join(digest[:12] for digest in sorted(lost))
+            self.state.log("worker", f"damaged or lost on the disk, fetched again where needed: {names}", "warning")
+            self.state.held -= lost
+            self.pursue()
+
     def hear_gap(self, gap: ReceiptMissing) -> None:
         """Fetch a receipt that is missing in the chain; archiving it tells of the one before."""
         self.gap = gap
@@ -200,9 +209,6 @@ class Trainee:
             state.held.add(outcome.update.digest)
         self.retry_wait_ms = RETRY_MS
         state.trained_ms += outcome.train_ms
-        if opened.train:
-            text = f"{opened.run}: round {opened.round} trained on {outcome.samples} images in {outcome.train_ms} ms"
-            state.log("train", text)
         asked = state.durable.opened
         if asked is None or asked.key != opened.key:
             return
@@ -218,6 +224,9 @@ class Trainee:
             outcome.train_ms,
         )
         state.remember(result=result)
+        if opened.train:  # said when it is on the disk
+            text = f"{opened.run}: round {opened.round} trained on {outcome.samples} images in {outcome.train_ms} ms"
+            state.log("train", text)
         self.answer()
         self._export()
 

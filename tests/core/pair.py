@@ -6,6 +6,7 @@ millisecond. No loop, no clock, no mocks; the invariants are checked after every
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from pneumod.core import actions as act
@@ -34,6 +35,7 @@ from pneumod.messages import (
 from pneumod.sim.bus import Weather
 from pneumod.sim.children import blob, outcome_of
 from pneumod.sim.world import World
+from pneumod.work import Skill
 
 START_MS = 1_000_000  # a monotonic clock starts anywhere
 DIGEST = "0" * 64
@@ -101,12 +103,16 @@ class Solo:
         held: frozenset[str] = frozenset(),
         boot: int = 1,
         share_counts: bool = True,
+        sites: Mapping[int, str] | None = None,
+        skills: tuple[Skill, ...] = ("predict",),
+        room: int = 0,
     ) -> None:
         self.now_ms = START_MS
         self.echo = True
         self.actions: list[act.Action] = []  # since `forget`
         self.peers: dict[int, Beat] = {}  # they beat each second while the time advances
-        self.node = Node(node_id, place, boot, durable or act.Durable(), held, CARD, 96, share_counts)
+        durable = durable or act.Durable()
+        self.node = Node(node_id, place, boot, durable, held, CARD, 96, share_counts, sites, skills, room)
         self.step(ev.Tick())
 
     # ---- what happens ----
@@ -214,13 +220,19 @@ class Solo:
         return any(isinstance(job, kind) for job in self.node.state.running)
 
 
-def master(*peers: int, node_id: int = 1, counts: ClassCounts = COUNTS, durable: act.Durable | None = None) -> Solo:
+def master(
+    *peers: int,
+    node_id: int = 1,
+    counts: ClassCounts = COUNTS,
+    durable: act.Durable | None = None,
+    sites: Mapping[int, str] | None = None,
+) -> Solo:
     """A node that leads, has gathered, and knows what its peers have."""
     closed, result = (durable.closed, durable.result) if durable else (None, None)
     blobs = [closed.model, closed.checkpoint] if closed else []
     blobs += [result.update] if result and result.update else []
     held = {b.digest for b in blobs}
-    solo = Solo(node_id, durable=durable, held=frozenset(held)).prepared(counts).connect()
+    solo = Solo(node_id, durable=durable, held=frozenset(held), sites=sites).prepared(counts).connect()
     solo.peers = {n: beat() for n in peers}
     solo.advance(3_000)
     assert solo.leads

@@ -6,7 +6,7 @@ import pytest
 
 from pneumod.core import events as ev
 from pneumod.core.actions import Durable, Halt, Persist, Publish, Watch
-from pneumod.core.election import DISK_SLOW_MS
+from pneumod.core.election import ABSTAIN_MS
 from pneumod.messages import MAX_COUNTER, Gone
 from tests.core.pair import Solo, beacon, beat, closed_of, joined, master, reign, report, spec_of
 
@@ -223,7 +223,7 @@ def test_a_slow_disk_hands_over_and_claims_nothing_for_half_a_minute() -> None:
     solo.step(ev.DiskSlow(3_500))
     assert not solo.leads
     assert "steps down: a write took 3500 ms" in solo.logged()
-    assert leads_after_ms(solo) == DISK_SLOW_MS
+    assert leads_after_ms(solo) == ABSTAIN_MS
 
 
 def test_a_clean_stop_hands_over_and_says_goodbye_before_it_halts() -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from pneumod.core import jobs
-from pneumod.sim import children, machine
+from pneumod.sim import children, link, transfers
 from tests.core.script import Script
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.txt"))
@@ -72,8 +72,8 @@ def play(blocks: list[Block]) -> list[Block]:
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_script(path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> None:
     monkeypatch.setattr(children, "JOB_MS", {job: (ms, ms) for job, ms in JOB_MS.items()})
-    monkeypatch.setattr(machine, "FETCH_MS", (100, 100))
-    monkeypatch.setattr(machine, "RECONNECT_MS", (200, 200))
+    monkeypatch.setattr(transfers, "FETCH_MS", (100, 100))
+    monkeypatch.setattr(link, "RECONNECT_MS", (200, 200))
     text = path.read_text()
     played = text_of(play(blocks_of(text)))
     if pytestconfig.getoption("--rewrite"):

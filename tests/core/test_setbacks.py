@@ -6,8 +6,9 @@ import pytest
 
 from pneumod.core import events as ev
 from pneumod.core.conductor import MAX_SETBACKS
+from pneumod.core.election import ABSTAIN_MS
 from pneumod.core.jobs import Check, Close, Fetch, Initialise, Job, Train
-from pneumod.messages import BlobRef
+from pneumod.messages import BlobRef, RoundOpen
 from tests.core.pair import Solo, ask, beacon, beat, current, hold, in_round, master, reign, report, result_of, take_in
 
 
@@ -46,18 +47,67 @@ def test_a_run_whose_updates_are_always_refused_is_given_up_with_the_reason() ->
     assert solo.durable.spec.run == "run-b"
 
 
-def test_a_closing_that_always_fails_ends_the_run() -> None:
-    solo, opened = in_round(2)
-    take_in(solo, 1, 2)
-    for _ in range(MAX_SETBACKS):
+def fail_to_close(solo: Solo, opened: RoundOpen) -> None:
+    """The closing of a round fails as often as a master tries it."""
+    for attempt in range(MAX_SETBACKS):
         solo.step(ev.JobFailed(solo.running(Close), "no space"))
-        solo.hear(2, "beat", beat())
+        if attempt == MAX_SETBACKS - 1:
+            return
         solo.advance(6_000)
-        solo.hear(2, "result", result_of(2, opened))
+        for peer in solo.peers:
+            solo.hear(peer, "result", result_of(peer, opened))
         for check in jobs(solo, Check):
             solo.finish(check)
+
+
+def test_a_master_that_cant_close_a_round_lets_another_try() -> None:
+    solo, opened = in_round(2)
+    take_in(solo, 1, 2)
+    fail_to_close(solo, opened)
+    assert not solo.leads
+    assert solo.durable.closed is not None
+    assert solo.durable.closed.ended is None
+    solo.advance(ABSTAIN_MS - 1)
+    assert not solo.leads
+    solo.advance(2)
+    assert solo.leads
+
+
+def test_a_closing_that_fails_everywhere_ends_the_run() -> None:
+    """The others could not close it either: the round is back, and nobody is asked again."""
+    solo, opened = in_round(2)
+    take_in(solo, 1, 2)
+    fail_to_close(solo, opened)
+    solo.advance(ABSTAIN_MS + 10)
+    solo.hear(2, "report", report(solo.durable.spec, solo.durable.closed))
+    solo.advance(2_000)
+    opened = current(solo)
+    solo.hear(2, "result", result_of(2, opened))
+    for check in jobs(solo, Check):
+        solo.finish(check)
+    fail_to_close(solo, opened)
+    assert solo.leads
     assert solo.durable.closed is not None
     assert solo.durable.closed.ended == "given up after 3 failures: close failed: no space"
+
+
+def test_a_closing_that_always_fails_ends_the_run_of_a_node_that_is_alone() -> None:
+    solo, opened = in_round()
+    take_in(solo, 1)
+    fail_to_close(solo, opened)
+    assert solo.durable.closed is not None
+    assert solo.durable.closed.ended == "given up after 3 failures: close failed: no space"
+
+
+def test_a_blob_that_rotted_is_fetched_again_and_told() -> None:
+    solo = master(2)
+    ask(solo)
+    solo.finish(solo.running(Initialise))
+    closed = solo.durable.closed
+    assert closed is not None
+    solo.forget()
+    solo.step(ev.BlobsFound(frozenset({closed.checkpoint.digest})))
+    assert [text for text in solo.logged() if "damaged or lost" in text and closed.model.digest[:12] in text]
 
 
 def test_a_run_that_waits_for_nodes_may_be_replaced() -> None:
