@@ -148,9 +148,10 @@ class Conductor:
         return reply
 
     def _stop(self, sender: str, request: StopRun) -> Reply:
-        reply, stops = answer_stop(sender, request, self.state.durable.spec, self.state.durable.closed, self.settled)
-        if stops:
-            self._end(f"stopped by {sender}")
+        closed = self.state.durable.closed
+        reply, stops = answer_stop(sender, request, self.state.durable.spec, closed, self.settled)
+        if stops and closed is not None:
+            self._end(closed, f"stopped by {sender}")
         return reply
 
     def settle(self) -> None:
@@ -211,7 +212,7 @@ class Conductor:
     def look(self) -> None:
         """Close the round if nobody is worth waiting for, or abandon it if too few are in."""
         collector, run = self.collector, run_on(self.state)
-        if collector is None or run is None or not collector.over():
+        if self.phase != "collecting" or collector is None or run is None or not collector.over():
             return
         spec, closed = run
         if len(collector.accepted) < spec.settings.min_nodes:
@@ -235,13 +236,11 @@ class Conductor:
         run = run_on(self.state)
         if run is None or not counts or self.setbacks < MAX_SETBACKS or self.unfit:
             return
-        self._end(f"given up after {self.setbacks} failures: {text}")
+        self._end(run[1], f"given up after {self.setbacks} failures: {text}")
 
-    def _end(self, why: str) -> None:
+    def _end(self, before: RoundClosed, why: str) -> None:
         """End the run with the models that it has."""
-        run = run_on(self.state)
-        assert run is not None, "ends a run that is not on"
-        closed = msgspec.structs.replace(run[1], term=self.state.durable.term, ended=why[:400])
+        closed = msgspec.structs.replace(before, term=self.state.durable.term, ended=why[:400])
         self._cancel_jobs()
         self.collector, self.phase, self.note, self.setbacks = None, "idle", "", 0
         self.state.log("master", f"{closed.run} has ended: {closed.ended}")
@@ -252,7 +251,8 @@ class Conductor:
         if self.collector is not None and self.collector.job_done(job):
             self.look()
         elif isinstance(job, Initialise) and isinstance(outcome, Initialised):
-            self._publish(first_of(job.spec, outcome, self.state.durable.term))
+            if self.state.durable.closed is None and job.spec == self.state.durable.spec:
+                self._publish(first_of(job.spec, outcome, self.state.durable.term))
         elif isinstance(job, Close) and isinstance(outcome, Closed):
             self._close(job, outcome)
         elif isinstance(job, Fetch) and self.phase == "preparing":
@@ -262,7 +262,7 @@ class Conductor:
         """A node's update that can't be had or used is the collector's; else settle again in a moment."""
         if self.collector is not None and self.collector.job_failed(job, why):
             self.look()
-        elif isinstance(job, Initialise | Close):
+        elif (self.phase == "closing" and isinstance(job, Close)) or isinstance(job, Initialise):
             self.phase, self.phase_until_ms = "gathering", self.state.now_ms + RETRY_MS
             key = run_key(self.state)
             if self.setbacks + 1 == MAX_SETBACKS and self.state.passed_on != key and len(self.members.live) > 1:

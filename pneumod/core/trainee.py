@@ -31,6 +31,7 @@ class Trainee:
         self.exported: str | None = None  # digest of the last model that was exported
         self.gap: ReceiptMissing | None = None  # in the chain of receipts, of a round that this node missed
         self.early: RoundClosed | None = None  # came before its run's spec: retained messages have no order
+        self.rival: RunSpec | None = None  # of another run with the number of ours
 
     def deadline_ms(self) -> int | None:
         dues = [due for due in (self.report_at_ms if self.leader is not None else None, self.retry_at_ms) if due]
@@ -69,16 +70,23 @@ class Trainee:
         self.state.say("report", Report(self.state.boot, counts, durable.spec, closed, holds), dest=str(self.leader))
 
     def hear_spec(self, spec: RunSpec) -> None:
-        mine = self.state.durable.spec
-        if mine is None or spec.number > mine.number or (spec.number == mine.number and spec.run != mine.run):
-            opened, result = self.state.durable.opened, self.state.durable.result
-            opened = opened if opened is not None and opened.run == spec.run else None  # it ran ahead of its spec
-            result = result if result is not None and result.run == spec.run else None
-            self.state.remember(spec=spec, closed=None, opened=opened, result=result)
-            if opened is None:
-                self._cancel_training()
-            if self.early is not None:
-                self.hear_closed(self.early)
+        """Take up a later run. Of two runs of one number, which two masters began, the one that is further goes on."""
+        durable = self.state.durable
+        early = self.early if self.early is not None and self.early.run == spec.run else None
+        if durable.spec is not None and spec.number == durable.spec.number and spec.run != durable.spec.run:
+            self.rival = spec
+            if standing(spec, early) <= standing(durable.spec, durable.closed) and durable.closed is not None:
+                return
+        elif durable.spec is not None and spec.number <= durable.spec.number:
+            return
+        opened, result = durable.opened, durable.result
+        opened = opened if opened is not None and opened.run == spec.run else None  # it ran ahead of its spec
+        result = result if result is not None and result.run == spec.run else None
+        self.state.remember(spec=spec, closed=None, opened=opened, result=result)
+        if opened is None:
+            self._cancel_training()
+        if early is not None:
+            self.hear_closed(early)
 
     def adopt(self, report: Report) -> None:
         """Take over what another node knows of the run."""
@@ -123,6 +131,9 @@ class Trainee:
             self.early = closed
             return
         if closed.run != durable.spec.run:
+            self.early = closed if closed.number == durable.spec.number else self.early
+            if self.rival is not None and self.rival.run == closed.run:
+                self.hear_spec(self.rival)
             return
         if standing(durable.spec, closed) <= standing(durable.spec, durable.closed):
             return

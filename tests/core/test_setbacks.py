@@ -5,11 +5,27 @@ from __future__ import annotations
 import pytest
 
 from pneumod.core import events as ev
+from pneumod.core.actions import Durable
 from pneumod.core.conductor import MAX_SETBACKS
 from pneumod.core.election import ABSTAIN_MS
 from pneumod.core.jobs import Check, Close, Fetch, Initialise, Job, Train
 from pneumod.messages import BlobRef, RoundOpen
-from tests.core.pair import Solo, ask, beacon, beat, current, hold, in_round, master, reign, report, result_of, take_in
+from tests.core.pair import (
+    Solo,
+    ask,
+    beacon,
+    beat,
+    closed_of,
+    current,
+    hold,
+    in_round,
+    master,
+    reign,
+    report,
+    result_of,
+    spec_of,
+    take_in,
+)
 
 
 def jobs(solo: Solo, kind: type[Job]) -> list[Job]:
@@ -186,3 +202,31 @@ def test_after_the_stop_nothing_is_said() -> None:
     solo.step(ev.Stopping())
     solo.forget()
     assert solo.step(ev.Tick()) == []
+
+
+def test_a_first_model_that_comes_late_does_not_begin_the_run_again() -> None:
+    """This master makes the first model while the others, as it then learns, are in round 3."""
+    solo = master(2)
+    ask(solo)
+    spec = solo.durable.spec
+    assert spec is not None
+    making = solo.running(Initialise)
+    later = closed_of(spec, 3, reign(solo.term.counter, 9))
+    solo.hear(2, "report", report(spec, later))
+    solo.finish(making)
+    assert solo.durable.closed is not None
+    assert solo.durable.closed.round == 3
+
+
+def test_of_two_runs_with_one_number_the_one_that_is_further_goes_on() -> None:
+    ours, theirs = spec_of(run="run-a"), spec_of(run="run-b")
+    solo = Solo(2, durable=Durable(spec=ours, closed=closed_of(ours, 2, reign(5, 1)))).prepared().connect()
+    solo.hear(1, "beacon", beacon(2), reign(6, 1))
+    solo.hear(1, "spec", theirs, reign(6, 1))
+    assert solo.durable.spec == ours
+    solo.hear(1, "closed", closed_of(theirs, 1, reign(4, 3)), reign(6, 1))
+    assert solo.durable.spec == ours
+    solo.hear(1, "closed", closed_of(theirs, 1, reign(6, 1)), reign(6, 1))
+    assert solo.durable.spec == theirs
+    assert solo.durable.closed is not None
+    assert solo.durable.closed.run == "run-b"
