@@ -47,6 +47,7 @@ class RunSpec(Struct, frozen=True):
     asked_by: Name
     asked_at_s: Annotated[int, Meta(ge=0, le=2**40)]  # Unix seconds by the asker's clock; shown, never used
     settings: RunSettings
+    ended: Text | None = None  # why a run is over that never had a model; else the last RoundClosed says it
 
 
 class Best(Struct, frozen=True):

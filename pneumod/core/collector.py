@@ -82,6 +82,8 @@ class Collector:
 
     def over(self) -> bool:
         """Whether nobody is worth waiting for: all are in, out, or dead for long enough."""
+        for node in [n for n, seen in self.progress.items() if 0.0 < self.members.progress(n) < seen]:
+            del self.progress[node]  # it began anew
         if self.state.now_ms >= self.deadline_at_ms:
             self._put_off()
         if self.state.now_ms >= self.deadline_at_ms:

@@ -14,17 +14,16 @@ A round that is open by the journal is opened again as it was: who has trained i
 
 from __future__ import annotations
 
-import msgspec
-
 from pneumod.core import notes
-from pneumod.core.actions import Archive, Broadcast, Watch
+from pneumod.core.actions import Archive, Watch
 from pneumod.core.collector import Collector
 from pneumod.core.handover import heirs_hold
 from pneumod.core.jobs import Check, Close, Closed, Fetch, Initialise, Initialised, Job
 from pneumod.core.leases import Leases
 from pneumod.core.membership import Members
 from pneumod.core.requests import answer, answer_stop
-from pneumod.core.rounds import close_job, first_of, next_of, run_key, run_on, summary_of, to_open
+from pneumod.core.rounds import close_job, ended_of, first_of, next_of, run_key, run_on, summary_of, to_open
+from pneumod.core.run import Run
 from pneumod.core.state import State, standing
 from pneumod.core.trainee import Trainee
 from pneumod.messages import Beacon, Beat, Gone, Phase, Reply, Report, RoundClosed, StartRun, StopRun, TrainResult
@@ -44,23 +43,20 @@ class Conductor:
         self.state = state
         self.members = members
         self.trainee = trainee
+        self.run = Run(state, trainee)
         self.expected = expected  # nodes that lived under the master before, this one among them
         self.leases = Leases(state, members)
         self.collector: Collector | None = None
         self.abandoned: tuple[str, int, str] | None = None  # a round that this master gave up needs min_nodes again
         self.stale_rounds = self.looked_ms = 0
         self.setbacks = 0  # in a row
+        self.settled = False  # knows what the nodes know
         self.unfit = False  # this machine fails where another may not
         self.note = ""
         self.phase: Phase = "gathering"
         self.phase_until_ms = state.now_ms + GATHER_MS  # gathering and handing end by then
         self.due_ms = state.now_ms  # of the next tick
         state.actions.append(Watch(True))
-
-    @property
-    def settled(self) -> bool:
-        """Whether this master knows what the nodes know."""
-        return self.phase != "gathering"
 
     def beacon(self) -> Beacon:
         return notes.beacon_of(self.state, self.members, self.collector, self.phase, self.note, self.leases.is_open)
@@ -78,7 +74,8 @@ class Conductor:
             self.prepare()
         elif self.phase == "waiting":
             self.open_round()
-        elif self.phase == "collecting":
+        elif self.phase == "collecting" and self.collector is not None:
+            self.note = notes.collecting(self.collector)
             self.look()
         elif self.phase == "handing" and heirs_hold(self.state, self.members, late=over):
             self.phase, self.note = "idle" if run_on(self.state) is None else "waiting", ""
@@ -118,7 +115,7 @@ class Conductor:
             self.trainee.adopt(report)
             self.settle()
         elif self.phase in ("idle", "waiting") and theirs < mine:
-            self._repeat()  # it refused this master's word while it still believed in an earlier one
+            self.run.repeat()  # it refused this master's word while it still believed in an earlier one
         elif (collector := self.collector) and collector.lacks(node) and not self.members.is_training(node):
             self.state.say("reopen", collector.opened, dest=str(node))
 
@@ -136,46 +133,34 @@ class Conductor:
         spec, closed = self.state.durable.spec, self.state.durable.closed
         lost = self.phase == "preparing" and closed is not None  # its model is nowhere, or not here yet
         stuck = lost or (self.phase == "waiting" and self.note != "") or (closed is None and self.setbacks > 0)
-        settled = self.phase != "gathering"
-        reply, new = answer(sender, request, spec, closed, settled, stuck)
+        reply, new = answer(sender, request, spec, closed, self.settled, stuck)
         if new is not None:
-            self.trainee.hear_spec(new)
+            self._cancel_jobs()
             self.collector, self.setbacks = None, 0
-            self.state.log("master", f"run {new.run} starts, asked for by {sender}")
-            self.state.say("spec", new)
-            self.state.say("closed", None)
+            self.run.begin(new)
             self.prepare()
         return reply
 
     def _stop(self, sender: str, request: StopRun) -> Reply:
-        closed = self.state.durable.closed
-        reply, stops = answer_stop(sender, request, self.state.durable.spec, closed, self.settled)
-        if stops and closed is not None:
-            self._end(closed, f"stopped by {sender}")
+        durable = self.state.durable
+        reply, stops = answer_stop(sender, request, durable.spec, durable.closed, self.settled)
+        if stops:
+            self._end(f"stopped by {sender}")
         return reply
 
     def settle(self) -> None:
         """Take the furthest standing among the reports, say it under this term, and go on from there."""
+        self.settled = True
         self.members.refresh()
-        for report in self.members.reports().values():
-            if standing(report.spec, report.closed) > standing(self.state.durable.spec, self.state.durable.closed):
-                self.trainee.adopt(report)
+        self.run.take_furthest(self.members.reports())
         self.collector = None
-        self._repeat()
+        self.run.repeat()
         self.prepare()
-
-    def _repeat(self) -> None:
-        """Say the run's state under this term."""
-        spec, closed = self.state.durable.spec, self.state.durable.closed
-        if spec is not None:
-            self.state.say("spec", spec)
-        if closed is not None:
-            self.state.say("closed", closed)
 
     def prepare(self) -> None:
         """Make the first model of a run, or wait until the newest one is on this disk."""
         spec, closed = self.state.durable.spec, self.state.durable.closed
-        if spec is None or (closed is not None and closed.ended is not None):
+        if spec is None or ended_of(spec, closed) is not None:
             self.phase, self.note = "idle", ""
             return
         self.phase = "preparing"
@@ -233,19 +218,13 @@ class Conductor:
         self.setbacks += counts
         self.note = text[:400]
         self.state.log("master", self.note, "warning")
-        run = run_on(self.state)
-        if run is None or not counts or self.setbacks < MAX_SETBACKS or self.unfit:
-            return
-        self._end(run[1], f"given up after {self.setbacks} failures: {text}")
+        if counts and self.setbacks >= MAX_SETBACKS and not self.unfit:
+            self._end(f"given up after {self.setbacks} failures: {text}")
 
-    def _end(self, before: RoundClosed, why: str) -> None:
-        """End the run with the models that it has."""
-        closed = msgspec.structs.replace(before, term=self.state.durable.term, ended=why[:400])
+    def _end(self, why: str) -> None:
         self._cancel_jobs()
         self.collector, self.phase, self.note, self.setbacks = None, "idle", "", 0
-        self.state.log("master", f"{closed.run} has ended: {closed.ended}")
-        self.trainee.hear_closed(closed)
-        self.state.say("closed", closed)
+        self.run.end(why)
 
     def job_done(self, job: Job, outcome: object) -> None:
         if self.collector is not None and self.collector.job_done(job):
@@ -283,15 +262,8 @@ class Conductor:
         self._publish(closed)
 
     def _publish(self, closed: RoundClosed) -> None:
-        """Store the run's new state, say it, and send its blobs round once."""
-        self.state.held |= {blob.digest for blob in closed.blobs}
+        self.run.close(closed)
         self.collector, self.setbacks = None, 0
-        self.trainee.hear_closed(closed)
-        self.state.say("closed", closed)
-        for blob in closed.blobs:
-            self.state.actions.append(Broadcast(blob.digest))
-        if closed.ended is not None:
-            self.state.log("master", f"{closed.run} has ended: {closed.ended}")
         self.phase, self.note = "handing", f"until the heirs hold the model of round {closed.round}"
         self.phase_until_ms = self.state.now_ms + HANDING_MS
         self._look_soon()

@@ -6,8 +6,7 @@ knows within a moment. A lease that isn't renewed ends, and its item is granted 
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
-from typing import NamedTuple
+from collections import OrderedDict
 
 from pneumod.core.membership import Members
 from pneumod.core.state import State
@@ -18,43 +17,40 @@ LEASE_MS = 10_000
 OWNER_LOST_MS = 30_000  # a batch whose owner is gone for so long is forgotten; the owner offers again
 MAX_BATCHES = 256  # one an owner
 
-
-class Lease(NamedTuple):
-    node: int
-    until_ms: int
+Key = tuple[int, str, int]  # owner, batch, item
 
 
 class Batch:
-    """One owner's items."""
+    """One owner's items: each is done, leased or free."""
 
     def __init__(self, offer: Offer) -> None:
         self.offer = offer
-        self.free = [item for item in range(offer.items) if not is_done(offer, item)]  # a heap; may hold leased items
-        self.leases: dict[int, Lease] = {}
-        heapify(self.free)
+        self.leased: dict[int, int] = {}  # item -> node
+        self.free = OrderedDict.fromkeys(item for item in range(offer.items) if not is_done(offer, item))
 
-    def update(self, offer: Offer) -> None:
-        self.offer = offer
-        for item in [item for item in self.leases if is_done(offer, item)]:
-            del self.leases[item]
+    def continues(self, offer: Offer) -> bool:
+        """Whether an offer is this batch, a little further."""
+        mine = self.offer
+        same = (mine.batch, mine.skill, mine.items) == (offer.batch, offer.skill, offer.items)
+        return same and _bits(mine) & ~_bits(offer) == 0
 
     @property
     def is_open(self) -> bool:
         """Whether an item is free."""
-        while self.free and (self.free[0] in self.leases or is_done(self.offer, self.free[0])):
-            heappop(self.free)
+        while self.free and is_done(self.offer, next(iter(self.free))):
+            self.free.popitem(last=False)
         return bool(self.free)
 
-    def take(self, room: int) -> list[int]:
-        """Up to `room` items that nobody has, lowest first."""
-        items: list[int] = []
-        while len(items) < room and self.is_open:
-            items.append(heappop(self.free))
-        return items
+    def lease(self, item: int, node: int) -> None:
+        self.free.pop(item, None)
+        self.leased[item] = node
 
     def release(self, item: int) -> None:
-        del self.leases[item]
-        heappush(self.free, item)
+        """A lease ended; what is not done is granted next."""
+        del self.leased[item]
+        if not is_done(self.offer, item):
+            self.free[item] = None
+            self.free.move_to_end(item, last=False)
 
 
 class Leases:
@@ -64,6 +60,8 @@ class Leases:
         self.state = state
         self.members = members
         self.batches: dict[int, Batch] = {}  # by owner
+        self.until_ms: dict[int, dict[Key, int]] = {}  # by node; also of batches that are not yet offered
+        self.served = -1  # the owner that was granted last: the next ones come first
 
     @property
     def is_open(self) -> bool:
@@ -78,50 +76,85 @@ class Leases:
 
     def lost(self, node: int) -> None:
         """A node is gone: its items are free at once."""
-        for batch in self.batches.values():
-            for item in [item for item, lease in batch.leases.items() if lease.node == node]:
-                batch.release(item)
+        for key in list(self.until_ms.get(node, {})):
+            self._end(node, key)
 
     def tick(self) -> None:
         """End the leases that nobody renewed, and forget the batches of owners that are gone."""
         for owner in [o for o in self.batches if self.members.lost_ms(o) >= OWNER_LOST_MS]:
             del self.batches[owner]
-        for batch in self.batches.values():
-            for item in [item for item, lease in batch.leases.items() if lease.until_ms <= self.state.now_ms]:
-                batch.release(item)
+        for node, leases in list(self.until_ms.items()):
+            for key in [key for key, until_ms in leases.items() if until_ms <= self.state.now_ms]:
+                self._end(node, key)
 
     def _offered(self, owner: int, offer: Offer) -> None:
         known = self.batches.get(owner)
-        if all(is_done(offer, item) for item in range(offer.items)):
+        if _bits(offer).bit_count() >= offer.items:
             self.batches.pop(owner, None)
-        elif known is not None and known.offer.batch == offer.batch:
-            known.update(offer)
+        elif known is not None and known.continues(offer):
+            known.offer = offer
+            for item in [item for item in known.leased if is_done(offer, item)]:
+                self._end(known.leased[item], (owner, offer.batch, item))
         elif known is not None or len(self.batches) < MAX_BATCHES:
-            self.batches[owner] = Batch(offer)
+            batch = self.batches[owner] = Batch(offer)
+            for node, leases in self.until_ms.items():  # who holds items of it has told so before
+                for _, _, item in [key for key in leases if key[:2] == (owner, offer.batch)]:
+                    if item in batch.free:
+                        batch.lease(item, node)
 
     def _pulled(self, node: int, pull: Pull, settled: bool) -> None:
         """Renew what the node holds; once all had time to tell that, grant what it has room for, of its own site."""
         until_ms = self.state.now_ms + LEASE_MS
-        for owner, name, item in pull.held:
+        leases = self.until_ms.setdefault(node, {})
+        for key in pull.held:
+            owner, name, item = key
             batch = self.batches.get(owner)
-            if batch is None or batch.offer.batch != name or item >= batch.offer.items or is_done(batch.offer, item):
+            if not self.state.same_site(node, owner) or (len(leases) >= MAX_HELD and key not in leases):
                 continue
-            if item not in batch.leases or batch.leases[item].node == node:
-                batch.leases[item] = Lease(node, until_ms)
-        room = min(pull.room, MAX_HELD - len(pull.held)) if settled else 0
-        for owner in sorted(self.batches):
+            if batch is not None and batch.offer.batch == name and batch.leased.get(item) != node:
+                if item not in batch.free or is_done(batch.offer, item):
+                    continue
+                batch.lease(item, node)
+            leases[key] = until_ms
+        coming = len(leases.keys() - set(pull.held))  # granted, and not yet known to the node
+        room = min(pull.room, MAX_HELD - len(pull.held)) - coming if settled else 0
+        owners = sorted(self.batches)
+        for owner in [o for o in owners if o > self.served] + [o for o in owners if o <= self.served]:
             batch = self.batches[owner]
-            if not self.state.same_site(node, owner) or batch.offer.skill not in pull.skills:
-                continue
-            items = batch.take(room)
-            if items:
-                room -= len(items)
-                batch.leases |= {item: Lease(node, until_ms) for item in items}
-                grant = Grant(owner, batch.offer.batch, batch.offer.skill, tuple(items), LEASE_MS)
-                self.state.say("grant", grant, dest=str(node))
+            if room > 0 and self.state.same_site(node, owner) and batch.offer.skill in pull.skills:
+                room -= self._grant(node, owner, batch, room)
+        if not leases:
+            del self.until_ms[node]
+
+    def _grant(self, node: int, owner: int, batch: Batch, room: int) -> int:
+        """Lease up to `room` free items to a node; how many."""
+        items: list[int] = []
+        while len(items) < room and batch.is_open:
+            items.append(next(iter(batch.free)))
+            batch.lease(items[-1], node)
+            self.until_ms[node][owner, batch.offer.batch, items[-1]] = self.state.now_ms + LEASE_MS
+        if items:
+            self.served = owner
+            grant = Grant(owner, batch.offer.batch, batch.offer.skill, tuple(items), LEASE_MS)
+            self.state.say("grant", grant, dest=str(node))
+        return len(items)
+
+    def _end(self, node: int, key: Key) -> None:
+        """Forget one lease of a node."""
+        leases, batch = self.until_ms[node], self.batches.get(key[0])
+        del leases[key]
+        if not leases:
+            del self.until_ms[node]
+        if batch is not None and batch.offer.batch == key[1] and batch.leased.get(key[2]) == node:
+            batch.release(key[2])
 
 
 def is_done(offer: Offer, item: int) -> bool:
     """Whether the owner has an item's completion."""
     byte = item // 8
     return byte < len(offer.done) and bool(offer.done[byte] >> item % 8 & 1)
+
+
+def _bits(offer: Offer) -> int:
+    """The items that are done, as the bits of a number."""
+    return int.from_bytes(offer.done, "little") & ((1 << offer.items) - 1)

@@ -101,7 +101,7 @@ class Members:
         """How much of a round a live node has done by its last beat: scoring the base counts as a tenth of it."""
         member = self.members.get(node)
         beat = member.beat if member is not None and self.is_live(node) else None
-        if beat is None or beat.activity not in ("training", "scoring"):
+        if beat is None or beat.activity not in ("training", "scoring") or beat.progress == 0.0:
             return 0.0
         return 0.1 + 0.9 * beat.progress if beat.activity == "training" else 0.1 * beat.progress
 

@@ -23,7 +23,7 @@ def beacon_of(
         live=len(members.live),
         members=members.live_digest,
         phase=phase,
-        note=collecting(collector) if collector is not None and phase == "collecting" else note,
+        note=note,
         run=durable.spec.run if durable.spec else None,
         round=collector.opened.round if collector else last,
         expected=len(collector.opened.who) if collector else 0,
@@ -60,7 +60,7 @@ def collecting(collector: Collector) -> str:
         out = [f"node {node} ({why})" for node, why in sorted(collector.refused.items())]
         parts.append(f"left out: {_listed(out)}")
     gone = [node for node in collector.missing() if not collector.members.is_live(node)]
-    slow = [node for node in collector.missing() if node not in gone]
+    slow = [node for node in collector.missing() if collector.members.is_live(node)]
     if gone:
         parts.append(f"gone, waited for: {_listed([f'node {node}' for node in gone])}")
     if slow and len(collector.accepted) >= len(slow):

@@ -6,10 +6,12 @@ its disk before it says so. Completions are taken in groups, since each group co
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from pneumod.core.actions import Deliver
-from pneumod.core.leases import is_done
+from pneumod.core.leases import LEASE_MS, is_done
 from pneumod.core.state import State
 from pneumod.messages import Done, Offer, Taken
 from pneumod.work import Skill
@@ -18,6 +20,12 @@ OFFER_MS = 5_000
 GROUP_MS = 200
 MAX_GROUP = 64
 MAX_ATTEMPTS = 3  # an item that fails so often is done, with the reason
+
+
+class Attempt(NamedTuple):
+    failures: int
+    node: int
+    at_ms: int
 
 
 class Owner:
@@ -31,7 +39,7 @@ class Owner:
         self.offer_at_ms = 0
         self.commit_at_ms: int | None = None
         self.group: dict[int, set[int]] = {}  # items taken but not yet persisted, with the nodes that wait
-        self.attempts: dict[int, int] = {}
+        self.attempts: dict[int, Attempt] = {}
 
     def deadline_ms(self) -> int | None:
         dues = [self.offer_at_ms if self._offers() else None, self.commit_at_ms]
@@ -59,11 +67,9 @@ class Owner:
         if done.item in self.group:
             self.group[done.item].add(node)
             return
-        if done.failed is not None:
-            self.attempts[done.item] = self.attempts.get(done.item, 0) + 1
-            if self.attempts[done.item] < MAX_ATTEMPTS:
-                self.state.say("taken", Taken(done.batch, done.item), dest=str(node))
-                return
+        if done.failed is not None and self._attempts(done.item, node) < MAX_ATTEMPTS:
+            self.state.say("taken", Taken(done.batch, done.item), dest=str(node))
+            return
         self.state.actions.append(Deliver(done.batch, done.item, done.data, done.failed))
         self.group[done.item] = {node}
         if self.commit_at_ms is None:
@@ -83,7 +89,15 @@ class Owner:
 
     def _offers(self) -> bool:
         """A batch that is done is still offered while the master has items: they may be this one's."""
-        return self.leader is not None and self.state.connected and (self.left > 0 or self.is_open)
+        there = self.state.durable.batch is not None and self.leader is not None and self.state.connected
+        return there and (self.left > 0 or self.is_open)
+
+    def _attempts(self, item: int, node: int) -> int:
+        """How often an item failed, with this time; what a node says again within a lease is one failure."""
+        last, now = self.attempts.get(item, Attempt(0, node, -LEASE_MS)), self.state.now_ms
+        again = last.node == node and now - last.at_ms < LEASE_MS
+        self.attempts[item] = Attempt(last.failures if again else last.failures + 1, node, last.at_ms if again else now)
+        return self.attempts[item].failures
 
     def _commit(self, batch: Offer) -> None:
         """Persist what was taken, then let go the nodes that hold it, and tell the master."""

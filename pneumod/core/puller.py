@@ -14,6 +14,7 @@ from pneumod.messages import Done, Grant, Pull, Taken
 from pneumod.work import DATA_BYTES, MAX_HELD, Skill
 
 PULL_MS = 1_000  # between two pulls, while there is work or something is held
+HURRY_MS = 50
 SAY_AGAIN_MS = 2_000
 MAX_SAID = 30  # times that a completion is said; then its owner is gone, and offers the item again when it is back
 
@@ -41,6 +42,8 @@ class Puller:
         self.pull_at_ms = 0
 
     def deadline_ms(self) -> int | None:
+        if not self.state.connected:
+            return None
         dues = [held.say_at_ms for held in self.held.values() if held.done is not None]
         if self._pulls():
             dues.append(self.pull_at_ms)
@@ -64,7 +67,7 @@ class Puller:
 
     def hear_taken(self, owner: int, taken: Taken) -> None:
         if self.held.pop((owner, taken.batch, taken.item), None) is not None:
-            self.pull_at_ms = self.state.now_ms
+            self.pull_at_ms = min(self.pull_at_ms, self.state.now_ms + HURRY_MS)  # one pull for a group
 
     def job_done(self, job: Work, data: bytes) -> None:
         if len(data) > DATA_BYTES:

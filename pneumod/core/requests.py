@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pneumod.core.rounds import ended_of
 from pneumod.messages import Reply, RoundClosed, RunSpec, StartRun, StopRun
 
 
@@ -18,11 +19,10 @@ def answer(
     refused = _refusal(sender, settled)
     if refused is not None:
         return refused, None
+    ended = ended_of(spec, closed)
     if spec is not None and spec.run == request.run:
-        ended = closed.ended if closed is not None else None
         return Reply(True, f"run {request.run} has ended: {ended}" if ended else f"run {request.run} is on"), None
-    over = spec is None or (closed is not None and closed.ended is not None)
-    if spec is not None and not over and not stuck:
+    if spec is not None and ended is None and not stuck:
         return Reply(False, f"run {spec.run} is on, asked for by {spec.asked_by}"), None
     number = spec.number + 1 if spec is not None else 1
     new = RunSpec(number, request.run, sender, request.asked_at_s, request.settings)
@@ -36,13 +36,12 @@ def answer_stop(
     refused = _refusal(sender, settled)
     if refused is not None:
         return refused, False
+    ended = ended_of(spec, closed)
     if spec is None or spec.run != request.run:
-        on = "" if spec is None or (closed is not None and closed.ended is not None) else f"; run {spec.run} is"
+        on = "" if spec is None or ended is not None else f"; run {spec.run} is"
         return Reply(False, f"no run {request.run} is on{on}"), False
-    if closed is None:
-        return Reply(False, "the first model is being made; ask again in a moment"), False
-    if closed.ended is not None:
-        return Reply(True, f"run {request.run} has ended: {closed.ended}"), False
+    if ended is not None:
+        return Reply(True, f"run {request.run} has ended: {ended}"), False
     return Reply(True, f"run {request.run} is stopped"), True
 
 

@@ -165,3 +165,8 @@ def run_on(state: State) -> tuple[RunSpec, RoundClosed] | None:
     if spec is None or closed is None or closed.number != spec.number or closed.ended is not None:
         return None
     return spec, closed
+
+
+def ended_of(spec: RunSpec | None, closed: RoundClosed | None) -> str | None:
+    """Why the run is over; None while it goes on, or if there is none."""
+    return closed.ended if closed is not None else spec.ended if spec is not None else None

@@ -92,5 +92,5 @@ def standing(spec: RunSpec | None, closed: RoundClosed | None) -> Standing:
     """How far a node's knowledge of the run goes, ordered: later run, later reign, later round, ended."""
     number = spec.number if spec else 0
     if closed is None or closed.number != number:
-        return (number, NO_TERM, -1, False)
+        return (number, NO_TERM, -1, spec is not None and spec.ended is not None)
     return (number, closed.term, closed.round, closed.ended is not None)

@@ -78,6 +78,8 @@ class Trainee:
             if standing(spec, early) <= standing(durable.spec, durable.closed) and durable.closed is not None:
                 return
         elif durable.spec is not None and spec.number <= durable.spec.number:
+            if spec.run == durable.spec.run and spec.ended is not None and durable.closed is None:
+                self.state.remember(spec=spec)
             return
         opened, result = durable.opened, durable.result
         opened = opened if opened is not None and opened.run == spec.run else None  # it ran ahead of its spec
