@@ -6,13 +6,20 @@ the name appears, so a name that exists is whole; a read checks the digest all t
 
 from __future__ import annotations
 
+import logging
 import os
-from hashlib import blake2b
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import EIO
+from hashlib import blake2b, file_digest
 from pathlib import Path
+from typing import BinaryIO
 
 from pneumod.messages import BlobRef
 
 CHUNK_BYTES = 192 * 1024
+
+logger = logging.getLogger("pneumod.worker")
 
 
 def digest_of(data: bytes) -> str:
@@ -24,19 +31,75 @@ def chunk_count(size_bytes: int) -> int:
     return max(1, -(-size_bytes // CHUNK_BYTES))
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `path` so that a crash leaves the old file or the new one, and the new one is on the disk."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write in place of `path`: a crash leaves the old one or the new one, and the new one is on the disk.
+
+    Raises:
+        OSError: the disk refused it, which leaves the old file and nothing else; the error names `path`.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()  # on a full disk it would take the space that is left
+        if isinstance(error, OSError):
+            error.filename = str(path)
+        raise
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `path` as `atomic_file` does."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
+
+
+def refusal(error: OSError, folder: Path) -> str:
+    """What the disk refused, where, and what to do, in one line; `folder` where the error names no file."""
+    return f"{error.filename or folder}: {error.strerror or error}; free space or fix rights"
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file; none where the disk fails to read them, which is damage like any other."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno != EIO:
+            raise
+        return b""
+
+
+def read_checked(path: Path, digest: str) -> bytes | None:
+    """The bytes of a file if they have this digest; None if it isn't here, or is damaged: set aside as `.damaged`."""
+    try:
+        data = read_file(path)
+    except FileNotFoundError:
+        return None
+    if digest_of(data) == digest:
+        return data
+    set_aside(path)
+    return None
+
+
+def set_aside(path: Path, why: str = "damaged") -> None:
+    """Keep what is wrong for people to look at, and say so."""
+    aside = path.with_name(f"{path.name}.damaged")
+    path.replace(aside)
+    logger.error("%s is %s: set aside as %s", path, why, aside.name)
 
 
 class BlobFolder:
@@ -49,25 +112,31 @@ class BlobFolder:
     def write(self, data: bytes) -> BlobRef:
         """Store `data`; its reference."""
         digest = digest_of(data)
-        path = self.folder / digest
-        if not path.exists():
-            write_atomic(path, data)
+        if self.read(digest) is None:
+            write_atomic(self.folder / digest, data)
         return BlobRef(digest, len(data))
 
     def read(self, digest: str) -> bytes | None:
         """The bytes of a blob; None if it isn't here. A damaged one is set aside as `<digest>.damaged`."""
-        path = self.folder / digest
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        if digest_of(data) == digest:
-            return data
-        path.replace(path.with_name(f"{digest}.damaged"))
-        return None
+        return read_checked(self.folder / digest, digest)
+
+    def adopt(self, path: Path, digest: str) -> bool:
+        """Make a file in this folder the blob of `digest`; False, and nothing is done, if its bytes have another."""
+        with path.open("rb") as file:
+            if file_digest(file, lambda: blake2b(digest_size=32)).hexdigest() != digest:
+                return False
+            os.fsync(file.fileno())
+        path.replace(self.folder / digest)
+        _sync_folder(self.folder)
+        return True
 
     def digests(self) -> frozenset[str]:
+        """The blobs that are here, by their names."""
         return frozenset(p.name for p in self.folder.iterdir() if len(p.name) == 64)
+
+    def whole(self) -> frozenset[str]:
+        """The blobs that are here and undamaged: each is read, and set aside where it is damaged."""
+        return frozenset(digest for digest in self.digests() if self.read(digest) is not None)
 
     def keep(self, digests: frozenset[str]) -> None:
         """Delete every blob that isn't named."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import ssl
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import aiomqtt
+from paho.mqtt import client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -27,7 +29,7 @@ from pneumod.topics import KINDS, MAX_PACKET_BYTES, Address, Kind, Topics
 
 CONNECT_TIMEOUT_S = 5.0
 ACK_TIMEOUT_S = 10.0
-MAX_QUEUED_IN = 10_000  # messages that came and were not yet taken
+MAX_QUEUED_BYTES = 64 * 1024 * 1024  # messages that came and were not yet taken; more are dropped and counted
 MAX_UNACKNOWLEDGED = 1_000  # QoS 1 messages on their way; more are dropped and counted
 HEADER_BYTES = 1_024  # of a packet, besides topic and payload: a safe upper bound
 
@@ -63,6 +65,10 @@ class Connection:
         self._identifier = f"{sender}-{purpose}-{secrets.token_hex(4)}"  # fresh: nobody takes over another's session
         self._will = will
         self._sending: set[asyncio.Task[None]] = set()
+        self._came: deque[mqtt.MQTTMessage] = deque()  # and was not yet taken
+        self._came_bytes = 0
+        self._wake = asyncio.Event()  # something came, or the connection is lost
+        self._unacknowledged: set[asyncio.Timeout] = set()  # publishes that wait for the broker
         self._client: aiomqtt.Client | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,7 +85,6 @@ class Connection:
             clean_start=True,
             keepalive=broker.keepalive_s,
             timeout=CONNECT_TIMEOUT_S,
-            max_queued_incoming_messages=MAX_QUEUED_IN,
             tls_context=_tls_context(broker),
             logger=logging.getLogger("pneumod.mqtt"),
         )
@@ -98,6 +103,7 @@ class Connection:
         client, self._client = self._client, None
         for task in self._sending:
             task.cancel()
+        self._give_up_publishes()
         if client is not None:
             try:
                 await client.__aexit__(None, None, None)
@@ -158,11 +164,15 @@ class Connection:
         properties = _properties(KINDS[kind], tag)
         self.sent_bytes += len(payload)
         try:
-            await self._client.publish(
-                topic, payload, KINDS[kind].qos, KINDS[kind].retain, properties, timeout=ACK_TIMEOUT_S
-            )
-        except aiomqtt.MqttError as error:
+            async with asyncio.timeout(ACK_TIMEOUT_S) as limit:
+                self._unacknowledged.add(limit)
+                await self._client.publish(
+                    topic, payload, KINDS[kind].qos, KINDS[kind].retain, properties, timeout=math.inf
+                )
+        except (aiomqtt.MqttError, TimeoutError) as error:
             raise BusError(f"a {kind} was not acknowledged: {error}") from error
+        finally:
+            self._unacknowledged.discard(limit)
 
     async def receive(self) -> AsyncIterator[Incoming]:
         """Messages as they come; invalid ones are dropped and counted.
@@ -171,19 +181,41 @@ class Connection:
             BusError: the connection is lost.
         """
         assert self._client is not None
-        try:
-            async for message in self._client.messages:
+        lost = self._client._disconnected
+        lost.add_done_callback(lambda _: self._wake.set())
+        while not lost.done():
+            self._wake.clear()
+            while self._came:
+                message = self._came.popleft()
+                self._came_bytes -= len(message.payload) + HEADER_BYTES
                 self.received_bytes += len(message.payload)
                 try:
-                    address = self.topics.parse(str(message.topic))
-                    envelope = wire.decode(address, message.payload)
+                    address = self.topics.parse(message.topic)
+                    envelope = wire.decode(address, bytes(message.payload))
                 except WireError as error:
                     self.dropped[str(error).partition(":")[0]] += 1  # the rest may quote the sender: no bound to it
                     continue
-                correlation = getattr(message.properties, "CorrelationData", b"")
-                yield Incoming(address, envelope, message.retain, correlation)
-        except aiomqtt.MqttError as error:
-            raise BusError(f"the connection to {self.broker.host}:{self.broker.port} is lost: {error}") from error
+                yield Incoming(address, envelope, message.retain, getattr(message.properties, "CorrelationData", b""))
+            await self._wake.wait()
+        self._give_up_publishes()
+        raise BusError(
+            f"the connection to {self.broker.host}:{self.broker.port} is lost: {lost.exception() or 'closed'}"
+        )
+
+    def _take(self, client: Any, userdata: Any, message: mqtt.MQTTMessage) -> None:
+        """Called by paho for each message. (aiomqtt's own queue costs a task a message.)"""
+        if self._came_bytes > MAX_QUEUED_BYTES:
+            self.dropped["too many came"] += 1
+            return
+        self._came_bytes += len(message.payload) + HEADER_BYTES
+        self._came.append(message)
+        self._wake.set()
+
+    def _give_up_publishes(self) -> None:
+        """The connection is lost: what was published on it is not going to be acknowledged any more."""
+        for limit in self._unacknowledged:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
 
     async def _send(self, kind: str, term: Term, message: Message | None, dest: str | None, tag: bytes) -> None:
         try:
@@ -193,7 +225,7 @@ class Connection:
             logger.debug("%s", error)
 
     def _hook(self, client: aiomqtt.Client) -> None:
-        """See what aiomqtt drops: the CONNACK's maximum packet and the reason code of a refused publish."""
+        """Take the messages, the CONNACK's maximum packet and the reason code of a refused publish from paho itself."""
         paho = client._client
         connected, published = paho.on_connect, paho.on_publish
         assert connected is not None and published is not None
@@ -209,7 +241,7 @@ class Connection:
                 logger.warning("the broker refused a message of %s: %s", self.sender, code)
             published(client, userdata, mid, code, properties)  # type: ignore[call-arg]
 
-        paho.on_connect, paho.on_publish = on_connect, on_publish
+        paho.on_connect, paho.on_publish, paho.on_message = on_connect, on_publish, self._take
 
 
 def _properties(kind: Kind, tag: bytes) -> Properties | None:

@@ -35,3 +35,4 @@ def cxr() -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite", action="store_true", help="write what happens into the scripts of tests/core/scripts")
+    parser.addoption("--chaos", action="store_true", help="play all scenarios of tests/chaos, not only the short form")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+from errno import EIO
 from hashlib import blake2b
 from pathlib import Path
 
 import pytest
 
-from pneumod.blobs import CHUNK_BYTES, BlobFolder, chunk_count, digest_of, write_atomic
+from pneumod.blobs import CHUNK_BYTES, BlobFolder, chunk_count, digest_of, refusal, write_atomic
 from pneumod.messages import BlobRef
+from tests.disks import small_disk
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def test_a_crash_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path, mo
     write_atomic(path, b"old")
 
     def power_cut(_: int) -> None:
-        raise OSError("power cut")
+        raise OSError(EIO, "power cut")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", power_cut)
@@ -68,9 +71,36 @@ def test_a_crash_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path, mo
     assert path.read_bytes() == b"new"
 
 
+def test_a_write_that_fails_leaves_nothing_and_names_its_file(tmp_path: Path) -> None:
+    """What is half written would keep the space that a full disk lacks."""
+    with small_disk(tmp_path / "disk", 1) as disk:
+        path = disk.folder / "model"
+        write_atomic(path, b"old")
+        with pytest.raises(OSError, match="No space left") as caught:
+            write_atomic(path, bytes(2**21))
+        assert refusal(caught.value, tmp_path) == f"{path}: No space left on device; free space or fix rights"
+        assert [(p.name, p.read_bytes()) for p in disk.folder.iterdir()] == [("model", b"old")]
+        assert shutil.disk_usage(disk.folder).free > 2**19
+
+
+def test_a_damaged_blob_is_replaced_by_a_write(blobs: BlobFolder) -> None:
+    reference = blobs.write(b"weights")
+    (blobs.folder / reference.digest).write_bytes(b"weightz")
+    assert blobs.write(b"weights") == reference
+    assert blobs.read(reference.digest) == b"weights"
+
+
+def test_a_bad_sector_is_damage(blobs: BlobFolder) -> None:
+    whole, bad = blobs.write(b"whole").digest, "0" * 64
+    (blobs.folder / bad).symlink_to("/proc/self/mem")  # reading it from its start is an I/O error
+    assert blobs.whole() == {whole}
+    assert blobs.digests() == {whole}
+    assert (blobs.folder / f"{bad}.damaged").is_symlink()
+
+
 def test_half_written_files_are_no_blobs(blobs: BlobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def power_cut(_: int) -> None:
-        raise OSError("power cut")
+        raise OSError(EIO, "power cut")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", power_cut)

@@ -33,7 +33,7 @@ class Light:
                 check_update(job, self.blobs)
                 return Checked()
             case Close():
-                return close_round(job, self.blobs)
+                return close_round(job, self.blobs, lambda fraction: tell(Progress("aggregating", fraction)))
         raise AssertionError(f"{type(job).__name__} is not a job of the light child")
 
     def _prepare(self, job: Prepare, tell: Tell) -> Prepared:

@@ -13,18 +13,21 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO, Literal
 
 import msgspec
 from msgspec import Struct
 
 from pneumod import wire
+from pneumod.blobs import refusal
 from pneumod.core.jobs import Job, Outcome
 from pneumod.errors import PneumodError
 from pneumod.messages import Activity
 
 HEADER = struct.Struct("<I")
 MAX_FRAME_BYTES = 16 * 1024 * 1024
+NICENESS = 5
 
 
 class Progress(Struct, frozen=True, tag=True):
@@ -49,6 +52,7 @@ class Done(Struct, frozen=True, tag=True):
 
 class Failed(Struct, frozen=True, tag=True):
     why: str
+    ends: bool = False  # the child ends with it
 
 
 Frame = Progress | Note | Done | Failed
@@ -80,16 +84,20 @@ def die_with_parent() -> None:
 def claim_stdout() -> BinaryIO:
     """A child's first step: it dies with its parent from now on, and has the real stdout for its frames.
 
-    File descriptor 1 is turned to stderr, as Keras prints on it.
+    File descriptor 1 is turned to stderr, as Keras prints on it. The daemon goes before its children: its
+    heartbeats must be on time also where they keep all cores busy.
     """
     die_with_parent()
+    os.nice(NICENESS)
     frames = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return frames
 
 
 def serve(frames: BinaryIO, handle: Callable[[Job, Tell], Outcome]) -> None:
-    """Serve jobs until stdin ends. An exception of a job is its failure, not the child's end."""
+    """Serve jobs until stdin ends. What a job can't do is its failure alone, but a fault that nobody foresaw (no
+    memory, a bug) ends the child too: the next job gets a new one.
+    """
 
     def send(frame: Frame) -> None:
         frames.write(pack_frame(frame))
@@ -102,6 +110,10 @@ def serve(frames: BinaryIO, handle: Callable[[Job, Tell], Outcome]) -> None:
             send(Done(handle(job, send)))
         except PneumodError as error:
             send(Failed(str(error)))
-        except Exception as error:  # a bug or a library's fault: the traceback goes to the log
+        except OSError as error:  # a full or read-only disk is no bug
+            send(Failed(refusal(error, Path("the state directory"))))
+        except Exception as error:  # the traceback goes to the log
             send(Note("worker", "error", traceback.format_exc()))
-            send(Failed(f"{type(error).__name__}: {error}"))
+            *_, last = f"{type(error).__name__}: {error}".rstrip().splitlines()  # TensorFlow's texts are long
+            send(Failed(last, ends=True))
+            return

@@ -68,7 +68,7 @@ class Jobs:
         tell(Progress("scoring", 0.0))
         trainer = self._trainer_for(opened.settings)
         base = self._load(trainer, opened.base)
-        scores = trainer.score(images.val.pixels, images.val.labels)
+        scores = trainer.score(images.val.pixels, images.val.labels, _throttled(tell, "scoring"))
         if not opened.train:
             return Trained(scores, None, 0, None, 0)
         started = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumod.blobs import atomic_file
 from pneumod.config import CLASSES, NodeConfig
 from pneumod.errors import DataError
 from pneumod.images.batch import Skipped, Watch, load_all
@@ -109,11 +109,10 @@ def _counts(train: Part, val: Part) -> ClassCounts:
 def _write(path: Path, dataset: Dataset) -> None:
     """Replace the cache file at once: a crash leaves none or a whole one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     train, val = dataset.train, dataset.val
     skipped = [(str(path), reason) for path, reason in dataset.skipped]
     texts = json.dumps({"train": train.names, "val": val.names, "skipped": skipped}).encode()
-    with temporary.open("wb") as file:
+    with atomic_file(path) as file:
         np.savez(
             file,
             train_pixels=train.pixels,
@@ -122,9 +121,6 @@ def _write(path: Path, dataset: Dataset) -> None:
             val_labels=val.labels,
             texts=np.frombuffer(texts, np.uint8),
         )
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _read(path: Path) -> Dataset | None:

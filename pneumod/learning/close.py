@@ -5,6 +5,7 @@ No clock and no randomness: any master that closes the same round writes the sam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pneumod.blobs import BlobFolder
@@ -17,6 +18,7 @@ from pneumod.learning.weights import Array, Model, model_document, read_model
 from pneumod.messages import BlobRef, RoundOpen
 from pneumod.wire import Document, encode_document
 
+Progress = Callable[[float], None]  # a share in [0, 1]
 Counted = list[tuple[int, int, str]]  # (node, samples, digest of its update), ascending by node
 
 
@@ -30,10 +32,13 @@ def check_update(job: Check, blobs: BlobFolder) -> None:
     check(_deltas(blobs, job.update, job.samples, base, job.opened), base.arrays, job.opened.exponents)
 
 
-def close_round(job: Close, blobs: BlobFolder) -> Closed:
+def close_round(job: Close, blobs: BlobFolder, progress: Progress = lambda fraction: None) -> Closed:
     """Write the next model, the checkpoint and the receipt of a round, O(model) in memory.
 
     The base stays the model where the round only scored, or where nobody's update counts.
+
+    Args:
+        progress: told the share of the updates that are folded, after each.
 
     Raises:
         WireError, DataError: a blob isn't here or isn't what it should be.
@@ -41,7 +46,7 @@ def close_round(job: Close, blobs: BlobFolder) -> Closed:
     base = read_model(_blob(blobs, job.opened.base))
     model, exponents, counted = job.opened.base, exponents_of(base.arrays), Counted()
     if job.opened.train and any(contribution.update for contribution in job.contributions):
-        model, exponents, counted = _fold(job, base, blobs)
+        model, exponents, counted = _fold(job, base, blobs, progress)
     history = [*read_history(_blob(blobs, job.previous.checkpoint)), _history_entry(job, counted)]
     opened = job.opened
     checkpoint = checkpoint_document(opened.run, opened.number, opened.round, model, job.best, history)
@@ -68,15 +73,16 @@ def _deltas(blobs: BlobFolder, ref: BlobRef, samples: int, base: Model, opened: 
     return update.deltas
 
 
-def _fold(job: Close, base: Model, blobs: BlobFolder) -> tuple[BlobRef, tuple[int, ...], Counted]:
+def _fold(job: Close, base: Model, blobs: BlobFolder, progress: Progress) -> tuple[BlobRef, tuple[int, ...], Counted]:
     """The new model, its exponents, and what counted in it."""
     fold = Fold(base.arrays, job.opened.exponents)
     counted = Counted()
-    for contribution in job.contributions:
+    for index, contribution in enumerate(job.contributions, 1):
         if contribution.update is not None:
             deltas = _deltas(blobs, contribution.update, contribution.samples, base, job.opened)
             fold.add(deltas, contribution.samples)
             counted.append((contribution.node, contribution.samples, contribution.update.digest))
+        progress(index / len(job.contributions))
     arrays = fold.apply()
     document = model_document(arrays, base.names, base.image_size, job.opened.run, job.opened.round)
     return blobs.write(encode_document(document)), exponents_of(arrays), counted

@@ -121,26 +121,29 @@ class Trainer:
             if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
                 layer.seed_generator.state.assign(random.integers(0, 2**31, 2, dtype=np.uint32))
 
-    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Grey levels [N, S, S] -> logits [N].
+    def logits(self, pixels: NDArray[np.uint8], watch: Watch | None = None) -> NDArray[np.float64]:
+        """Grey levels [N, S, S] -> logits [N]; `watch` is told after every batch.
 
         Raises:
             ModelError: a logit isn't finite.
         """
-        parts = [
-            self._infer(pixels[start : start + SCORE_BATCH, ..., None].astype(np.float32)).numpy()[:, 0]
-            for start in range(0, len(pixels), SCORE_BATCH)
-        ]
+        started, parts = time.monotonic(), []
+        for start in range(0, len(pixels), SCORE_BATCH):
+            batch = pixels[start : start + SCORE_BATCH, ..., None].astype(np.float32)
+            parts.append(self._infer(batch).numpy()[:, 0])
+            if watch is not None:
+                seen = start + len(batch)
+                watch(seen / len(pixels), seen / max(time.monotonic() - started, 1e-3))
         logits = np.concatenate([np.zeros(0), *parts]).astype(np.float64)
         if not np.isfinite(logits).all():
             raise ModelError("the model gives scores that are not finite")
         return logits
 
-    def score(self, pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Scores:
+    def score(self, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], watch: Watch | None = None) -> Scores:
         """The present weights on grey levels [N, S, S] with labels [N]; the loss is None without images."""
         if len(pixels) == 0:
             return Scores()
-        logits = self.logits(pixels)
+        logits = self.logits(pixels, watch)
         loss = self._loss(labels[:, None].astype(np.float32), logits[:, None].astype(np.float32))
         return Scores(histogram(logits[labels == 0]), histogram(logits[labels == 1]), _bounded(loss))
 

@@ -22,12 +22,13 @@ from pneumod.core.jobs import Check, Close, Fetch, Job, Prepare
 from pneumod.core.node import Node
 from pneumod.errors import PneumodError
 from pneumod.logs import component
-from pneumod.messages import BlobWant, Card, Chunk
+from pneumod.messages import BlobWant, Card, Chunk, Gone
 from pneumod.shell.link import Link
 from pneumod.shell.store import Store
 from pneumod.shell.transfers import Transfers
 from pneumod.shell.worker import Worker
 
+TRAINER = "pneumod.children.trainer"
 MAX_ACTIONS = 100_000  # waiting to be done
 DISK_SLOW_S = 3.0
 VITALS_S = 1.0
@@ -37,9 +38,9 @@ log = component("worker")
 
 
 class Daemon:
-    """One running node."""
+    """One running node. `trainer` names the module of the child that trains; benchmarks have one that only pretends."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, trainer: str = TRAINER) -> None:
         self.config = config
         self.store = Store(config.state_dir)
         boot, durable, held = self.store.load()
@@ -54,15 +55,16 @@ class Daemon:
             card,
             config.run.image_size,
             config.data.share_counts,
-            frozenset(config.roster),
+            config.roster,
         )
         self.link = Link(config, boot, self._connected, self._disconnected, self._received)
-        self.transfers = Transfers(self.link, self.store, self.feed, self._may_have)
-        self.trainer = Worker("pneumod.children.trainer", config.path, "train", self._from_child)
-        self.light = Worker("pneumod.children.light", config.path, "preprocess", self._from_child)
+        self.transfers = Transfers(self.link, self.store, self._from_job, self._may_have)
+        self.trainer = Worker(trainer, config.path, "train", self._from_job)
+        self.light = Worker("pneumod.children.light", config.path, "preprocess", self._from_job)
         self._actions: asyncio.Queue[act.Action] = asyncio.Queue()
         self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._due_ms = 0  # of the timer
         self._looking: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -75,7 +77,7 @@ class Daemon:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self.feed, ev.Stopping())
         log.info("node %d (%s) of cluster %s starts", self.config.node_id, self.config.name, self.config.cluster)
-        self.feed(ev.Tick())
+        self.feed(self.store.missing or ev.Tick())
         parts = [self._act(), self.link.run(), self.transfers.run(), self._vitals()]
         parts += [self.trainer.run(), self.light.run()]
         tasks: set[asyncio.Future[None]] = {asyncio.create_task(part) for part in parts}
@@ -108,10 +110,21 @@ class Daemon:
                 continue
             assert self._actions.qsize() < MAX_ACTIONS, "the actions pile up"
             self._actions.put_nowait(action)
+        self._arm(self.node.deadline_ms())
+
+    def _arm(self, due_ms: int) -> None:
+        """Have a Tick when it is due. Most events leave that time as it is."""
         if self._timer is not None:
+            if due_ms == self._due_ms:
+                return
             self._timer.cancel()
-        delay_s = (self.node.deadline_ms() - _now_ms()) / 1000
-        self._timer = asyncio.get_running_loop().call_later(max(delay_s, 0.001), self.feed, ev.Tick())
+        self._due_ms = due_ms
+        delay_s = max((due_ms - _now_ms()) / 1000, 0.001)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.feed(ev.Tick())
 
     async def _act(self) -> None:
         while True:
@@ -134,7 +147,8 @@ class Daemon:
             case act.Keep(digests=digests):
                 await self.store.keep(digests)
             case act.Archive(digest=digest, run=run, round=round_):
-                await self.store.archive(digest, run, round_)
+                if missing := await self.store.archive(digest, run, round_):
+                    self.feed(missing)
             case act.Log(component=name, level=level, text=text):
                 getattr(component(name), level)(text)
             case act.Halt():
@@ -167,8 +181,8 @@ class Daemon:
     def _child_for(self, job: Job) -> Worker:
         return self.light if isinstance(job, Prepare | Check | Close) else self.trainer
 
-    def _from_child(self, event: ev.Event) -> None:
-        """A job that failed may have met a damaged blob: look at what is left, then tell."""
+    def _from_job(self, event: ev.Event) -> None:
+        """A job that failed may have met a damaged blob, or a full disk: look at what is left, then tell."""
         if not isinstance(event, ev.JobFailed):
             self.feed(event)
             return
@@ -177,7 +191,15 @@ class Daemon:
         task.add_done_callback(self._looking.discard)
 
     async def _look_at_blobs(self, failed: ev.JobFailed) -> None:
-        self.feed(ev.BlobsFound(await self.store.in_writer(self.store.blobs.digests)))
+        """A full disk ends the daemon at once: it can neither lead nor answer, and others can."""
+        try:
+            await self.store.in_writer(self.store.check_disk)
+            found = await self.store.in_writer(self.store.blobs.digests)
+        except PneumodError as error:
+            if not self._halted.done():
+                self._halted.set_exception(error)
+            return
+        self.feed(ev.BlobsFound(found))
         self.feed(failed)
 
     def _connected(self, number: int) -> None:
@@ -196,14 +218,16 @@ class Daemon:
         elif isinstance(message, BlobWant):
             self.transfers.hear_want(incoming.envelope.sender, message)
         else:
+            if isinstance(message, Gone):
+                self.transfers.forget(incoming.envelope.sender)
             self.feed(ev.Received(kind, incoming.envelope, incoming.retained, incoming.correlation))
 
     def _may_have(self, sender: str, digest: str) -> bool:
-        """An update is served to the master only, the blobs of the run's state to any node."""
+        """An update is served to the master only, the blobs of the run's state and receipts to any node."""
         result = self.node.state.durable.result
         if result is not None and result.update is not None and result.update.digest == digest:
             return sender == str(self.node.leader)
-        return sender.isdigit() and digest in self.node.trainee.shareable()
+        return sender.isdigit() and (digest in self.node.trainee.shareable() or digest in self.store.receipts)
 
     async def _vitals(self) -> None:
         cores = os.cpu_count() or 1
@@ -217,7 +241,7 @@ def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def run_daemon(config: NodeConfig) -> None:
+def run_daemon(config: NodeConfig, trainer: str = TRAINER) -> None:
     """Run the node of `config` until it is stopped.
 
     Raises:
@@ -226,7 +250,7 @@ def run_daemon(config: NodeConfig) -> None:
 
     async def main() -> None:
         try:
-            await Daemon(config).run()
+            await Daemon(config, trainer).run()
         except* PneumodError as group:
             raise group.exceptions[0] from None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -16,27 +16,39 @@ import msgspec
 from msgspec import Meta, Struct
 
 from pneumod import wire
-from pneumod.blobs import BlobFolder, write_atomic
+from pneumod.blobs import BlobFolder, read_file, refusal, write_atomic
 from pneumod.core.actions import Durable
+from pneumod.core.events import ReceiptMissing
 from pneumod.errors import PneumodError, WireError
 from pneumod.logs import component
+from pneumod.shell.receipts import Receipts
 
 T = TypeVar("T")
+MIB = 1024 * 1024
+LEAST_FREE_BYTES = 16 * MIB  # a node that has less ends, and doesn't start
+CHECK_BYTES = 32
+MAX_BOOT = 2**53
+
+log = component("worker")
 
 
 class StateFile(Struct, frozen=True):
-    boot: Annotated[int, Meta(ge=0, le=2**53)]
+    boot: Annotated[int, Meta(ge=0, le=MAX_BOOT)]
     durable: Durable
 
 
 class Store:
     """The state directory of one node, locked against a second daemon.
 
-        state.msgpack   what must outlive a crash (Durable) and the number of starts
+        state.msgpack   what must outlive a crash (Durable) and the number of starts, then their BLAKE2b-256
+        boot            the number of starts once more, in digits: it must grow also when state.msgpack is damaged
         blobs/          models, updates, checkpoints, by digest
         receipts/       RUN/ROUND.msgpack, for good
         models/         exported models
         cache/, log/
+
+    What is damaged is set aside and said; the rest of the cluster has it. What can't be written raises, also at
+    a start: a node whose disk is full never comes to lead, and goes on from its old state once there is space.
 
     Raises:
         PneumodError: another daemon uses the directory, or it can't be written.
@@ -45,6 +57,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "state.msgpack"
+        self.receipts = Receipts(folder / "receipts")
+        self.missing: ReceiptMissing | None = None  # at the start
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / "lock").open("w")
@@ -58,12 +72,43 @@ class Store:
         self._boot = 0
 
     def load(self) -> tuple[int, Durable, frozenset[str]]:
-        """The boot number of this start (persisted), what is remembered, and the blobs that are here."""
-        state = self._read()
-        self._boot = state.boot + 1 if state is not None else int(time.time())
-        durable = state.durable if state is not None else Durable()
-        self._write(durable)
-        return self._boot, durable, self.blobs.digests()
+        """The boot number of this start (persisted), what is remembered, and the blobs that are here, whole.
+
+        Raises:
+            PneumodError: the directory can't be read or written, or has hardly any space left.
+        """
+        try:
+            for half_written in self.folder.rglob(".*.tmp"):  # by a daemon or a child that was killed
+                half_written.unlink(missing_ok=True)
+            self.check_disk()
+            state = self._read()
+            boots = [] if state is None else [state.boot]
+            boots += self._read_boot()
+            self._boot = max(
+                [int(time.time()), *[boot + 1 for boot in boots]]
+            )  # above those that a restored backup forgot
+            durable = state.durable if state is not None else Durable()
+            write_atomic(self.folder / "boot", b"%d\n" % self._boot)
+            self._write(durable)
+            self.receipts.scan()
+            if durable.closed is not None and durable.closed.receipt is not None:  # a crash may have come first
+                newest = durable.closed.receipt.digest
+                self.missing = self._archive(newest, durable.closed.run, durable.closed.round)
+            return self._boot, durable, self.blobs.whole()
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def check_disk(self) -> None:
+        """Raise PneumodError where the disk is nearly full, or was made read-only."""
+        disk = os.statvfs(self.folder)
+        if disk.f_flag & os.ST_RDONLY:
+            raise PneumodError(f"{self.folder}: Read-only file system; make it writable")
+        free_bytes = disk.f_bavail * disk.f_frsize
+        if free_bytes < LEAST_FREE_BYTES:
+            raise PneumodError(
+                f"{self.folder}: {free_bytes / MIB:.1f} MiB of the disk are free, and a node needs "
+                f"{LEAST_FREE_BYTES / MIB:.0f}; free space"
+            )
 
     async def persist(self, durable: Durable) -> None:
         await self.in_writer(lambda: self._write(durable))
@@ -71,10 +116,13 @@ class Store:
     async def keep(self, digests: frozenset[str]) -> None:
         await self.in_writer(lambda: self.blobs.keep(digests))
 
-    async def archive(self, digest: str, run: str, round_: int) -> None:
-        """Copy a receipt to where it stays."""
-        target = self.folder / "receipts" / run / f"{round_:05}.msgpack"
-        await self.in_writer(lambda: self._archive(digest, target))
+    async def archive(self, digest: str, run: str, round_: int) -> ReceiptMissing | None:
+        """Copy a receipt to where it stays; the first that is missing on the way back from it."""
+        return await self.in_writer(lambda: self._archive(digest, run, round_))
+
+    async def read(self, digest: str) -> bytes | None:
+        """The bytes of a blob or of a kept receipt; None if it isn't here, or was found to be damaged."""
+        return await self.in_writer(lambda: self.blobs.read(digest) or self.receipts.read(digest))
 
     async def in_writer(self, work: Callable[[], T]) -> T:
         """Run file work in the writer thread; what is asked for first is done first.
@@ -93,29 +141,36 @@ class Store:
 
     def _read(self) -> StateFile | None:
         try:
-            data = self.path.read_bytes()
-            return msgspec.convert(wire.unpack(data), StateFile)
+            data = read_file(self.path)
+            body, check = data[:-CHECK_BYTES], data[-CHECK_BYTES:]
+            if blake2b(body, digest_size=CHECK_BYTES).digest() != check:
+                raise WireError("its digest differs")
+            return msgspec.convert(wire.unpack(body), StateFile)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise self._unusable(error) from error
         except (WireError, msgspec.ValidationError) as error:
-            aside = self.path.with_name(f"state.msgpack.damaged-{int(time.time())}")
+            aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
             os.replace(self.path, aside)
-            component("worker").error("%s is damaged (%s): set aside as %s", self.path, error, aside.name)
+            log.error("%s is damaged (%s): set aside as %s; the master tells the rest", self.path, error, aside.name)
             return None
 
-    def _write(self, durable: Durable) -> None:
+    def _read_boot(self) -> list[int]:
+        """The number of the last start, where its file is whole."""
         try:
-            write_atomic(self.path, wire.pack(StateFile(self._boot, durable)))
-        except OSError as error:
-            raise self._unusable(error) from error
+            boot = int(read_file(self.folder / "boot"))
+        except (FileNotFoundError, ValueError):
+            return []
+        return [boot] if 0 <= boot < MAX_BOOT else []
+
+    def _write(self, durable: Durable) -> None:
+        body = wire.pack(StateFile(self._boot, durable))
+        write_atomic(self.path, body + blake2b(body, digest_size=CHECK_BYTES).digest())
+
+    def _archive(self, digest: str, run: str, round_: int) -> ReceiptMissing | None:
+        data = self.blobs.read(digest)
+        if data is not None:
+            self.receipts.add(data, run, round_)
+        return self.receipts.gap(digest)
 
     def _unusable(self, error: OSError) -> PneumodError:
-        return PneumodError(f"{error.filename or self.folder}: {error.strerror}; free space or fix rights")
-
-    def _archive(self, digest: str, target: Path) -> None:
-        source = self.blobs.folder / digest
-        if source.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+        return PneumodError(refusal(error, self.folder))

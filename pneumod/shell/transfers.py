@@ -12,12 +12,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from pneumod.blobs import CHUNK_BYTES, chunk_count, digest_of
-from pneumod.core.events import Event, JobDone, JobFailed
+from pneumod.blobs import CHUNK_BYTES, chunk_count
+from pneumod.core.events import BlobsFound, Event, JobDone, JobFailed
 from pneumod.core.jobs import Fetch, Fetched
 from pneumod.errors import BusError, PneumodError
 from pneumod.logs import component
 from pneumod.messages import NO_TERM, BlobWant, Chunk
+from pneumod.shell.assembly import Assembly, Pull, Spool
 from pneumod.shell.link import Link
 from pneumod.shell.store import Store
 
@@ -25,32 +26,10 @@ QUIET_S = 1.0  # without a new chunk for so long: ask for what is missing
 GIVE_UP_S = 15.0  # without a new chunk for so long, all holders asked: the fetch failed
 MAX_LOOSE_BYTES = 64 * 1024 * 1024  # chunks of blobs that nobody here asked for yet
 MAX_WANTS = 256  # waiting to be served
-WANT_CHUNKS = 512  # asked for at once
+KEEP_S = 2.0  # a blob that was sent stays in memory for so long
+IN_FLIGHT = 4  # chunks sent and not yet acknowledged
 
 log = component("worker")
-
-
-class Assembly:
-    """The chunks of one blob that came so far, and how many jobs wait for it."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.users = 0
-        self.chunks: dict[int, bytes] = {}
-        self.grew = asyncio.Event()
-
-    def add(self, index: int, data: bytes) -> None:
-        if index not in self.chunks:
-            self.chunks[index] = data
-            self.grew.set()
-
-    def missing(self) -> list[int]:
-        return [i for i in range(self.count) if i not in self.chunks]
-
-    def whole(self) -> bytes | None:
-        if len(self.chunks) < self.count:
-            return None
-        return b"".join(self.chunks[i] for i in range(self.count))
 
 
 Key = tuple[str, int]  # digest and count of chunks: who lies about the count is not mixed with who doesn't
@@ -75,6 +54,8 @@ class Transfers:
         self.dropped = 0
         self._out: asyncio.Queue[Send] = asyncio.Queue(MAX_WANTS)
         self._waiting: set[tuple[str, str | None]] = set()  # what `_out` holds: a repeated want is served once
+        self._sending: Send | None = None
+        self._reading: tuple[str, bytes] | None = None  # the blob that was sent last
         self._fetching: dict[Key, Assembly] = {}
         self._loose: OrderedDict[Key, Assembly] = OrderedDict()
         self._tasks: dict[Fetch, asyncio.Task[Event]] = {}
@@ -82,20 +63,52 @@ class Transfers:
     async def run(self) -> None:
         """Send what was asked for, one blob after the other, until cancelled."""
         while True:
-            send = await self._out.get()
-            self._waiting.discard((send.digest, send.dest))
-            data = await self.store.in_writer(lambda digest=send.digest: self.store.blobs.read(digest))  # type: ignore[misc]
-            if data is None:
-                continue
-            count = chunk_count(len(data))
             try:
-                for index in send.chunks if send.chunks is not None else range(count):
-                    part = data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-                    if part:
-                        kind = "chunk" if send.dest is None else "piece"
-                        await self.link.publish_bulk(kind, NO_TERM, Chunk(send.digest, index, count, part), send.dest)
-            except BusError as error:
-                log.debug("a blob was not sent whole: %s", error)
+                send = await asyncio.wait_for(self._out.get(), None if self._reading is None else KEEP_S)
+            except TimeoutError:
+                self._reading = None
+                continue
+            if (send.digest, send.dest) not in self._waiting:
+                continue  # who asked for it has gone
+            self._waiting.remove((send.digest, send.dest))
+            self._sending = send
+            try:
+                await self._send(send)
+            except* BusError as group:
+                log.debug("a blob was not sent whole: %s", group.exceptions[0])
+
+    async def _read(self, digest: str) -> bytes | None:
+        """A blob from the disk; it is kept for a moment, since it is asked for in several parts."""
+        if self._reading is None or self._reading[0] != digest:
+            self._reading = None  # not two of them in memory
+            data = await self.store.read(digest)
+            if data is None:  # it was found to be damaged: the core fetches it again
+                self.emit(BlobsFound(await self.store.in_writer(self.store.blobs.digests)))
+                return None
+            self._reading = digest, data
+        return self._reading[1]
+
+    async def _send(self, send: Send) -> None:
+        """Send chunks of a blob, a few at a time, as long as they are wanted."""
+        data = await self._read(send.digest)
+        if data is None:
+            return
+        kind = "chunk" if send.dest is None else "piece"
+        count, room = chunk_count(len(data)), asyncio.Semaphore(IN_FLIGHT)
+        async with asyncio.TaskGroup() as group:
+            for index in send.chunks if send.chunks is not None else range(count):
+                await room.acquire()
+                if send is not self._sending or index >= count:
+                    return
+                chunk = Chunk(send.digest, index, count, data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES])
+                sending = group.create_task(self.link.publish_bulk(kind, NO_TERM, chunk, send.dest))
+                sending.add_done_callback(lambda _: room.release())
+
+    def forget(self, node: str) -> None:
+        """A node has gone: nothing that it asked for is sent any more. Once it is back it asks again."""
+        self._waiting = {(digest, dest) for digest, dest in self._waiting if dest != node}
+        if self._sending is not None and self._sending.dest == node:
+            self._sending = None
 
     def broadcast(self, digest: str) -> None:
         self._queue(Send(digest, None, None))
@@ -112,7 +125,7 @@ class Transfers:
             return
         key = (chunk.digest, chunk.count)
         assembly = self._fetching.get(key) or self._loose_for(key)
-        assembly.add(chunk.index, chunk.data)
+        self.dropped += not assembly.add(chunk.index, chunk.data)
 
     def fetch(self, job: Fetch) -> None:
         task = self._tasks[job] = asyncio.get_running_loop().create_task(self._fetch(job))
@@ -139,7 +152,7 @@ class Transfers:
     def _loose_for(self, key: Key) -> Assembly:
         """Chunks that run ahead of the message that names their blob; the oldest blob goes when there are too many."""
         assembly = self._loose.setdefault(key, Assembly(key[1]))
-        while sum(len(a.chunks) * CHUNK_BYTES for a in self._loose.values()) > MAX_LOOSE_BYTES:
+        while sum(len(a.fresh) * CHUNK_BYTES for a in self._loose.values()) > MAX_LOOSE_BYTES:
             self._loose.popitem(last=False)
         return assembly
 
@@ -151,12 +164,15 @@ class Transfers:
 
     async def _fetch(self, job: Fetch) -> Event:
         key = (job.blob.digest, chunk_count(job.blob.size_bytes))
-        loose = self._loose.pop(key, None)
-        assembly = self._fetching.setdefault(key, loose or Assembly(key[1]))
+        assembly = self._fetching.get(key)
+        if assembly is None:
+            assembly = self._fetching[key] = self._loose.pop(key, Assembly(key[1]))
+            assembly.expect(job.blob.size_bytes)
         assembly.users += 1
         try:
-            data = await self._assemble(job, assembly)
-            await self.store.in_writer(lambda: self.store.blobs.write(data))
+            async with assembly.lock:
+                if not assembly.done:
+                    await self._assemble(job, assembly)
             return JobDone(job, Fetched())
         except PneumodError as error:
             return JobFailed(job, str(error))
@@ -165,32 +181,36 @@ class Transfers:
             if not assembly.users:
                 del self._fetching[key]
 
-    async def _assemble(self, job: Fetch, assembly: Assembly) -> bytes:
-        """Wait for chunks, ask for what is missing, and check the whole.
+    async def _assemble(self, job: Fetch, assembly: Assembly) -> None:
+        """Write chunks as they come, ask for what is missing, and check the whole.
 
         Raises:
             BusError: nobody sent it.
+            PneumodError: the disk refused it.
         """
-        asked, quiet_s = 0, 0.0
-        wait_s = QUIET_S if job.announced else 0.0
-        while True:
-            data = assembly.whole()
-            if data is not None and await self.store.in_writer(partial(digest_of, data)) == job.blob.digest:
-                return data
-            if data is not None:
-                log.warning("a blob from the bus did not have its digest; asking again")
-                assembly.chunks.clear()
-            assembly.grew.clear()
-            try:
-                await asyncio.wait_for(assembly.grew.wait(), wait_s)
-                quiet_s, wait_s = 0.0, QUIET_S
-                continue
-            except TimeoutError:
-                quiet_s += wait_s
-            if quiet_s >= GIVE_UP_S and asked >= len(job.holders):
-                raise BusError(f"nobody sent the blob {job.blob.digest[:12]}")
-            if job.holders:
-                want = BlobWant(job.blob.digest, tuple(assembly.missing()[:WANT_CHUNKS]))
-                self.link.send("want", NO_TERM, want, str(job.holders[asked % len(job.holders)]))
-                asked += 1
-            wait_s = QUIET_S
+        path = self.store.blobs.folder / f".{job.blob.digest}-{assembly.count}.tmp"
+        pull, quiet_s = Pull(assembly, job.holders, job.announced), 0.0
+        try:
+            spool = await self.store.in_writer(partial(Spool, path))
+            while True:
+                await self.store.in_writer(partial(spool.write, assembly.take()))
+                if assembly.whole:
+                    if await self.store.in_writer(partial(self.store.blobs.adopt, path, job.blob.digest)):
+                        assembly.done = True
+                        return
+                    log.warning("a blob from the bus did not have its digest; asking again")
+                    assembly.forget()
+                if (wanted := pull.next()) is not None:
+                    holder, chunks = wanted
+                    self.link.send("want", NO_TERM, BlobWant(job.blob.digest, chunks), holder)
+                try:
+                    await asyncio.wait_for(assembly.grew.wait(), QUIET_S)
+                    quiet_s = 0.0
+                except TimeoutError:
+                    quiet_s += QUIET_S
+                    pull.silence()
+                    if quiet_s >= GIVE_UP_S and pull.turn >= len(job.holders):
+                        raise BusError(f"nobody sent the blob {job.blob.digest[:12]}") from None
+        finally:
+            path.unlink(missing_ok=True)
+            assembly.forget()

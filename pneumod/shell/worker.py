@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import msgspec
 
 from pneumod.children import protocol
 from pneumod.core.events import Event, JobDone, JobFailed, JobProgress
-from pneumod.core.jobs import Check, Close, Export, Initialise, Job, Train
+from pneumod.core.jobs import Check, Close, Export, Initialise, Job, Prepare, Train
 from pneumod.errors import WireError
 from pneumod.logs import Component, component
 
@@ -23,8 +25,13 @@ LAST_WORDS_S = 0.2  # what a child printed at its end is read until then
 PRINTED_BYTES = 64 * 1024  # read at once
 MAX_REASON = 200  # characters of a child's last line that the log names
 
-
-LIMITS_S: dict[type[Job], float] = {Check: 120.0, Close: 900.0, Initialise: 300.0, Export: 300.0}  # a child may hang
+MAX_JOBS = 20_000  # that wait: a master checks an update of every node
+# A child that sends no frame for so long hangs. Every job reports its progress each second or two, but for the calls
+# into TensorFlow and numpy that can't be interrupted; the limits leave room for a machine that is 20 times slower.
+QUIET_S: dict[type[Job], float] = {
+    Prepare: 120.0, Train: 120.0, Check: 120.0, Close: 300.0, Initialise: 300.0, Export: 600.0,
+}  # fmt: skip
+START_S = 180.0  # more for the first job of a child, which imports its libraries
 
 
 class Worker:
@@ -35,90 +42,111 @@ class Worker:
         self.config = config
         self.log = component(logs)
         self.emit = emit
-        self.queue: asyncio.Queue[Job] = asyncio.Queue()
-        self.waiting: list[Job] = []  # what `queue` holds
-        self.cancelled: list[Job] = []  # of those
+        self.waiting: deque[Job] = deque()
         self.current: Job | None = None
+        self._came = asyncio.Event()  # a job
+        self._unwanted = False  # the current job was cancelled
         self._process: Process | None = None
         self._last_line = ""  # that the child printed
         self._stderr: asyncio.Task[None] | None = None
 
     def submit(self, job: Job) -> None:
+        assert len(self.waiting) < MAX_JOBS, "the jobs pile up"
         self.waiting.append(job)
-        self.queue.put_nowait(job)
+        self._came.set()
 
     def cancel(self, job: Job) -> None:
         """Drop a job that waits; end the child for one that trains, since nothing else stops it.
 
         Without effect on a job that has ended: its end and the wish to cancel it may cross.
         """
-        if job == self.current:
-            if isinstance(job, Train) and self._process is not None:
-                self._process.kill()
-        elif job in self.waiting:
-            self.cancelled.append(job)
+        if job in self.waiting:
+            self.waiting.remove(job)
+            self.emit(JobFailed(job, "cancelled"))
+        elif job == self.current and isinstance(job, Train):
+            self._unwanted = True
+            if self._process is not None:
+                _kill(self._process)
 
     async def run(self) -> None:
         """Serve the queue until cancelled."""
         try:
             while True:
-                job = await self.queue.get()
-                self.waiting.remove(job)
-                if job in self.cancelled:
-                    self.cancelled.remove(job)
-                    self.emit(JobFailed(job, "cancelled"))
-                    continue
-                self.current = job
-                event = await self._do(job)
+                while not self.waiting:
+                    self._came.clear()
+                    await self._came.wait()
+                self.current, self._unwanted = self.waiting.popleft(), False
+                event = await self._do(self.current)
                 self.current = None
                 self.emit(event)
         finally:
             await self._end()
 
     async def _do(self, job: Job) -> JobDone | JobFailed:
+        limit_s = QUIET_S[type(job)]
         try:
             if self._process is not None and self._process.returncode is not None:
                 await self._end()  # it died while it had nothing to do
-            process = self._process or await self._spawn()
-            assert process.stdin is not None
-            process.stdin.write(protocol.pack_frame(job))
-            await process.stdin.drain()
-            async with asyncio.timeout(LIMITS_S.get(type(job))):
-                return await self._answer(process, job)
+            if self._process is None:
+                limit_s += START_S
+                await self._spawn()
+            return await self._ask(job, limit_s)
         except TimeoutError:
-            process.kill()
             await self._end()
-            return JobFailed(job, f"the child hung: no answer in {LIMITS_S[type(job)]:.0f} s")
+            self.log.warning("the child %s sent nothing for %.0f s: it was ended", self.module, limit_s)
+            return JobFailed(job, "the child hung")
         except (OSError, asyncio.IncompleteReadError, WireError, msgspec.ValidationError) as error:
             code = await self._end()
+            if self._unwanted:
+                return JobFailed(job, "cancelled")
             self.log.warning("the child %s died (%s): %s", self.module, code, self._last_line or error)
             return JobFailed(job, f"the child died ({code})")  # may go on the bus: no words of the child's
 
-    async def _answer(self, process: Process, job: Job) -> JobDone | JobFailed:
-        """Read frames until the job's end."""
-        assert process.stdout is not None
+    async def _ask(self, job: Job, limit_s: float) -> JobDone | JobFailed:
+        """Hand a job to the child and read frames until its end.
+
+        Raises:
+            TimeoutError: no frame came for `limit_s`; the second one for the job's QUIET_S.
+            OSError, IncompleteReadError, WireError, ValidationError: the child died, or doesn't speak as it should.
+        """
+        process = self._process
+        assert process is not None
+        if self._unwanted:
+            _kill(process)
+        assert process.stdin is not None
+        async with asyncio.timeout(limit_s):
+            process.stdin.write(protocol.pack_frame(job))
+            await process.stdin.drain()
         while True:
-            (size,) = protocol.HEADER.unpack(await process.stdout.readexactly(protocol.HEADER.size))
-            if size > protocol.MAX_FRAME_BYTES:
-                raise OSError(f"a frame of {size} bytes")
-            match protocol.unpack_frame(await process.stdout.readexactly(size)):
+            async with asyncio.timeout(limit_s):
+                frame = await self._frame(process)
+            limit_s = QUIET_S[type(job)]
+            match frame:
                 case protocol.Progress(activity=activity, fraction=fraction, samples_per_s=rate):
                     self.emit(JobProgress(job, activity, fraction, rate))
                 case protocol.Note(component=name, level=level, text=text):
                     getattr(component(name), level)(text)
                 case protocol.Done(outcome=outcome):
                     return JobDone(job, outcome)
-                case protocol.Failed(why=why):
+                case protocol.Failed(why=why, ends=ends):
+                    if ends:
+                        await self._end()
                     return JobFailed(job, why)
 
-    async def _spawn(self) -> Process:
+    async def _frame(self, process: Process) -> protocol.Frame:
+        assert process.stdout is not None
+        (size,) = protocol.HEADER.unpack(await process.stdout.readexactly(protocol.HEADER.size))
+        if size > protocol.MAX_FRAME_BYTES:
+            raise OSError(f"a frame of {size} bytes")
+        return protocol.unpack_frame(await process.stdout.readexactly(size))
+
+    async def _spawn(self) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", self.module, "--config", str(self.config),
             stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         self._process, self._last_line = process, ""
         self._stderr = asyncio.get_running_loop().create_task(self._log_stderr(process))
-        return process
 
     async def _log_stderr(self, process: Process) -> None:
         """What a library prints goes to the component's log, however long its lines are."""
@@ -138,9 +166,14 @@ class Worker:
         try:
             await asyncio.wait_for(process.wait(), STOP_S if self.current is None else 0.1)
         except TimeoutError:
-            process.kill()
+            _kill(process)
             await process.wait()
         if self._stderr is not None:
             await asyncio.wait({self._stderr}, timeout=LAST_WORDS_S)
             self._stderr.cancel()
         return process.returncode
+
+
+def _kill(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        process.kill()

@@ -107,7 +107,7 @@ def test_a_job_of_the_trainer_is_refused(child: Child) -> None:
     note, failed = child.ask(Initialise(RunSpec(1, "run-a", "tester", 0, RunSettings())))
     assert isinstance(note, Note), "the traceback goes to the log"
     assert "not a job of the light child" in note.text
-    assert failed == Failed("AssertionError: Initialise is not a job of the light child")
+    assert failed == Failed("AssertionError: Initialise is not a job of the light child", ends=True)
 
 
 def test_updates_are_checked_and_a_round_is_closed(child: Child, node: Path) -> None:
@@ -130,7 +130,8 @@ def test_updates_are_checked_and_a_round_is_closed(child: Child, node: Path) -> 
     assert child.ask(Check(2, updates[1], 10, opened)) == [Done(Checked())]
     assert child.ask(Check(3, updates[2], 10, opened)) == [Failed("a change of a weight is beyond ±64 or not finite")]
     contributions = (Contribution(1, updates[0], 10), Contribution(2, updates[1], 10))
-    (done,) = child.ask(Close(opened, before, contributions, (), Metrics(None, None, 0), None, ()))
+    *told, done = child.ask(Close(opened, before, contributions, (), Metrics(None, None, 0), None, ()))
+    assert told == [Progress("aggregating", 0.5), Progress("aggregating", 1.0)]
     assert isinstance(done, Done)
     assert isinstance(done.outcome, Closed)
     data = blobs.read(done.outcome.model.digest)

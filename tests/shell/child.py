@@ -14,7 +14,8 @@ from pneumod.core.jobs import Job, Outcome, Prepare, Prepared
 from pneumod.errors import DataError
 from pneumod.messages import ClassCounts
 
-DO, MISTAKE, BUG, DIE, NOISE, SLOW = 28, 29, 30, 31, 32, 33
+DO, MISTAKE, BUG, DIE, NOISE, SLOW, STEADY = 28, 29, 30, 31, 32, 33, 34
+STEPS = 8  # of a steady job, of 0.1 s
 LONG_LINE = 300_000  # characters without an end of line: more than any pipe or reader holds
 LOG = Path(sys.argv[-1])  # the worker gives it as --config: each job's line goes there
 
@@ -28,7 +29,7 @@ def handle(job: Job, tell: Tell) -> Outcome:
     elif job.image_size == MISTAKE:
         raise DataError("no image in there")
     elif job.image_size == BUG:
-        raise ZeroDivisionError("by zero")
+        raise ZeroDivisionError("a long story\nin a library: by zero\n")
     elif job.image_size == DIE:
         print("the last words", file=sys.stderr)
         sys.stderr.flush()
@@ -41,6 +42,10 @@ def handle(job: Job, tell: Tell) -> Outcome:
         print("y" * LONG_LINE, end="", file=sys.stderr, flush=True)
     elif job.image_size == SLOW:
         time.sleep(0.3)
+    elif job.image_size == STEADY:
+        for step in range(STEPS):
+            time.sleep(0.1)
+            tell(Progress("preparing", step / STEPS))
     tell(Progress("preparing", 0.25, 7.5))
     tell(Note("preprocess", "warning", "one was set aside"))
     return Prepared(ClassCounts(1, 2, 3, os.getpid()), 4)

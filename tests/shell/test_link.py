@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from pneumod.broker.embedded import free_port
+import pytest
+
 from pneumod.bus import Incoming
 from pneumod.core.events import Connected, Disconnected, Received
 from pneumod.demo.cluster import Broker
 from pneumod.messages import NO_TERM, Card, Gone
 from pneumod.shell.link import Link
 from tests.examples import MESSAGES
-from tests.shell.parts import Events, connection, first, new_broker, node_config, running, serving, wire
+from tests.shell.parts import LIMIT_S, Events, connection, first, new_broker, node_config, running, serving, wire
 
 BOOT = 77
 CARD = Card("north", "0.1", 2)
 
 
 def new_link(folder: Path, node: int, *ports: int) -> tuple[Link, Events]:
+    """A link, and what it tells."""
     events = Events()
 
     def received(incoming: Incoming) -> None:
@@ -80,10 +83,8 @@ async def test_what_is_said_is_heard_by_the_others_and_counted(tmp_path: Path, b
             await one_events.until(Connected)
             said = Gone(1, 1, "stopped")
             one.send("gone", NO_TERM, said)
-            await events.when(lambda: any(not received.retained for received in events.of(Received)))
-            received = events.of(Received)[-1]
-            assert received.kind == "gone"
-            assert (received.envelope.sender, received.envelope.message) == ("1", said)
+            await events.when(lambda: any(received.envelope.message == said for received in events.of(Received)))
+            assert [received.envelope.sender for received in events.of(Received)] == ["2", "1", "1"]
             await one.drain(5.0)
             assert one.totals()[0] > 0
             assert two.totals()[1] >= one.totals()[0]
@@ -99,6 +100,7 @@ async def test_the_will_names_the_boot_and_the_connection_that_was_cut(tmp_path:
         async with running(started(link)):
             for number in (1, 2):
                 await events.until(Connected, number)
+                assert (await first(watcher, "gone")).envelope.message == Gone(BOOT, number - 1, "lost")
                 cable.cut()
                 gone = await first(watcher, "gone")
                 assert gone.envelope.sender == "1"
@@ -107,24 +109,60 @@ async def test_the_will_names_the_boot_and_the_connection_that_was_cut(tmp_path:
             await events.until(Connected, 3)
 
 
-async def test_the_second_broker_is_taken_when_the_first_is_not_there(tmp_path: Path, broker: Broker) -> None:
-    link, events = new_link(tmp_path, 1, free_port(), broker.port)
-    async with running(started(link)):
-        assert await events.until(Connected) == [Connected(1)]
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_link_that_is_ended_says_so_once(tmp_path: Path, broker: Broker, stopped: bool) -> None:
+    """The broker keeps the Will of a connection that ends in order to itself."""
+    async with connection(broker.port, "op-watch-test") as watcher:
+        link, events = new_link(tmp_path, 1, broker.port)
+        async with running(started(link)):
+            await events.until(Connected)
+            await watcher.subscribe(["gone", "card"])
+            if stopped:
+                link.send("gone", NO_TERM, Gone(BOOT, 1, "stopped"))
+                await link.drain(5.0)
+        await watcher.publish("card", NO_TERM, CARD)
+        heard = []
+        async with asyncio.timeout(LIMIT_S):
+            async for incoming in watcher.receive():
+                if incoming.envelope.sender == "1":
+                    heard.append(incoming.envelope.message)
+                elif not incoming.retained:
+                    break
+        assert [message for message in heard if message != Gone(BOOT, 0)] == [
+            Gone(BOOT, 1, "stopped" if stopped else "lost")
+        ]
 
 
-async def test_a_node_that_is_cut_off_goes_back_to_the_first_broker(tmp_path: Path, broker: Broker) -> None:
-    """Where the other nodes are: on the second it would be alone."""
-    with serving(new_broker(tmp_path / "second")) as second:
-        async with wire(broker.port) as cable, connection(broker.port, "op-watch-test") as watcher:
-            await watcher.subscribe(["card"])
-            link, events = new_link(tmp_path, 1, cable.port, second.port)
-            async with running(started(link)):
-                await events.until(Connected)
-                cable.cut()
-                await events.until(Connected, 2)
-                link.send("card", NO_TERM, CARD)
-                await first(watcher, "card")
+async def test_another_daemon_of_the_same_id_is_told_once(
+    tmp_path: Path, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("pneumod"), "propagate", True)
+    told = "another daemon uses node id 9 in cluster lab: stop it, or give it an id of its own (node.id)"
+    (one, events), (other, other_events) = (new_link(tmp_path, 9, broker.port) for _ in range(2))
+    other.boot = BOOT + 1
+    async with running(started(one)):
+        await events.until(Connected)
+        for _ in range(2):
+            async with running(started(other)):
+                await other_events.until(Connected)
+        await events.when(lambda: sum(gone.envelope.message == Gone(BOOT + 1, 1) for gone in events.of(Received)) > 0)
+    assert [record.getMessage() for record in caplog.records if "another daemon" in record.getMessage()] == [told]
+
+
+async def test_what_was_said_before_a_restart_is_no_other_daemons(
+    tmp_path: Path, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("pneumod"), "propagate", True)
+    link, events = new_link(tmp_path, 8, broker.port)
+    async with running(started(link)), connection(broker.port, "8") as earlier:
+        await events.until(Connected)
+        await earlier.publish("gone", NO_TERM, Gone(BOOT - 1, 4))  # a Will comes late where a host went down
+        await events.when(lambda: any(r.envelope.message == Gone(BOOT - 1, 4) for r in events.of(Received)))
+        assert "another daemon" not in caplog.text
+        monkeypatch.setattr("pneumod.shell.link.OLD_BOOT_S", 0.0)
+        await earlier.publish("gone", NO_TERM, Gone(BOOT - 1, 5))
+        await events.when(lambda: any(r.envelope.message == Gone(BOOT - 1, 5) for r in events.of(Received)))
+        assert "another daemon" in caplog.text
 
 
 async def test_beats_are_heard_only_while_they_are_watched(tmp_path: Path, broker: Broker) -> None:
@@ -142,5 +180,5 @@ async def test_beats_are_heard_only_while_they_are_watched(tmp_path: Path, broke
         heard = len(events.of(Received))
         await other.publish("beat", NO_TERM, beat)
         await other.publish("gone", NO_TERM, Gone(1, 1))
-        await events.when(lambda: any(received.kind == "gone" for received in events.of(Received)))
+        await events.when(lambda: len(events.of(Received)) > heard)
         assert [received.kind for received in events.of(Received)[heard:]] == ["gone"]

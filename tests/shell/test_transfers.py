@@ -13,10 +13,10 @@ import pytest
 
 from pneumod.blobs import CHUNK_BYTES, digest_of
 from pneumod.bus import Incoming
-from pneumod.core.events import Connected, JobDone, JobFailed, Received
+from pneumod.core.events import BlobsFound, Connected, JobDone, JobFailed, Received
 from pneumod.core.jobs import Fetch, Fetched
 from pneumod.demo.cluster import Broker
-from pneumod.messages import NO_TERM, BlobRef, BlobWant, Chunk
+from pneumod.messages import NO_TERM, BlobRef, BlobWant, Chunk, Term
 from pneumod.shell.link import Link
 from pneumod.shell.store import Store
 from pneumod.shell.transfers import Transfers
@@ -232,7 +232,7 @@ async def test_loose_chunks_are_bounded_and_the_oldest_go_first(start: Start, mo
             asker.transfers.hear_chunk(chunk)
         for number in range(40):
             asker.transfers.hear_chunk(Chunk(f"{number:064}", 0, 2, bytes(CHUNK_BYTES)))
-            held = sum(len(one.chunks) for one in asker.transfers._loose.values())
+            held = sum(len(one.fresh) for one in asker.transfers._loose.values())
             assert held <= 7
         assert (REF.digest, 4) not in asker.transfers._loose
         assert (f"{39:064}", 2) in asker.transfers._loose
@@ -249,3 +249,49 @@ async def test_wants_that_wait_are_bounded_and_a_repeated_one_is_served_once(
         for number in range(20):
             holder.transfers.hear_want("2", BlobWant(f"{number:064}", (0,)))
         assert holder.transfers.dropped == 16
+
+
+@pytest.mark.usefixtures("patient")
+async def test_nothing_is_sent_any_more_to_who_has_gone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pneumod.shell.transfers.IN_FLIGHT", 1)
+    everything = BlobWant(REF.digest, (0, 1, 2, 3))
+    async with start(1) as holder:
+        holder.store.blobs.write(BLOB)
+        sent: list[tuple[str | None, int]] = []
+
+        async def publish(kind: str, term: Term, chunk: Chunk, dest: str | None) -> None:
+            sent.append((dest, chunk.index))
+            holder.transfers.forget("2")
+
+        monkeypatch.setattr(holder.link, "publish_bulk", publish)
+        monkeypatch.setattr(holder.transfers, "emit", holder.events.emit)
+        holder.transfers.hear_want("3", BlobWant(REF.digest, (3,)))
+        holder.transfers.hear_want("2", everything)  # forgotten while it waits
+        holder.transfers.hear_want("4", BlobWant(REF.digest, (2,)))
+        holder.transfers.hear_want("5", BlobWant("f" * 64, (0,)))  # isn't here: the end of the test
+        await holder.events.until(BlobsFound)
+        assert sent == [("3", 3), ("4", 2)]
+        holder.transfers.hear_want("2", everything)  # forgotten while it is sent
+        holder.transfers.hear_want("5", BlobWant("f" * 64, (0,)))
+        await holder.events.until(BlobsFound, 2)
+        assert sent == [("3", 3), ("4", 2), ("2", 0)]
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_blob_is_fetched_in_parts_and_read_from_the_disk_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pneumod.shell.assembly.WANT_CHUNKS", 1)
+    async with start(1) as holder, start(2) as asker:
+        holder.store.blobs.write(BLOB)
+        reads, read = [], holder.store.read
+
+        async def reading(digest: str) -> bytes | None:
+            reads.append(digest)
+            return await read(digest)
+
+        monkeypatch.setattr(holder.store, "read", reading)
+        asker.transfers.fetch(fetch(1))
+        assert await asker.ends() == [JobDone(fetch(1), Fetched())]
+        assert [want.chunks for _, want in holder.wants] == [(0,), (1,), (2,), (3,)]
+        assert reads == [REF.digest]
