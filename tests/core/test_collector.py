@@ -167,3 +167,16 @@ def test_a_round_that_only_scores_takes_the_scores_and_fetches_nothing() -> None
     job = solo.running(Close)
     assert [(c.node, c.update) for c in job.contributions] == [(1, None), (2, None)]
     assert job.scored.images == 50
+
+
+def test_an_update_that_is_refused_while_its_round_is_being_closed_changes_nothing() -> None:
+    solo, opened = in_round(2, 3, min_nodes=2)
+    take_in(solo, 1, 2)
+    solo.hear(3, "result", result_of(3, opened))
+    solo.advance(opened.deadline_ms)
+    closing = solo.running(Close)
+    fetch = solo.running(Fetch)
+    solo.finish(fetch)
+    solo.step(JobFailed(solo.running(Check), "beyond the range"))
+    assert solo.running(Close) == closing
+    assert solo.phase == "closing"

@@ -289,16 +289,3 @@ def test_when_to_train_and_why_a_run_is_over() -> None:
     assert not trains_next(spec, closed_of(spec, 3, reign(1, 1)))
     assert ending_of(spec, closed) == "no better AUC in 2 rounds"
     assert ending_of(spec, closed_of(spec, 3, reign(1, 1))) == "all 3 rounds done"
-
-
-def test_an_update_that_is_refused_while_its_round_is_being_closed_changes_nothing() -> None:
-    solo, opened = in_round(2, 3, min_nodes=2)
-    take_in(solo, 1, 2)
-    solo.hear(3, "result", result_of(3, opened))
-    solo.advance(opened.deadline_ms)
-    closing = solo.running(Close)
-    fetch = solo.running(Fetch)
-    solo.finish(fetch)
-    solo.step(JobFailed(solo.running(Check), "beyond the range"))
-    assert solo.running(Close) == closing
-    assert solo.phase == "closing"
