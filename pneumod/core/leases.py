@@ -82,7 +82,7 @@ class Leases:
     def tick(self) -> None:
         """End the leases that nobody renewed, and forget the batches of owners that are gone."""
         for owner in [o for o in self.batches if self.members.lost_ms(o) >= OWNER_LOST_MS]:
-            del self.batches[owner]
+            self._forget(owner)
         for node, leases in list(self.until_ms.items()):
             for key in [key for key, until_ms in leases.items() if until_ms <= self.state.now_ms]:
                 self._end(node, key)
@@ -90,12 +90,14 @@ class Leases:
     def _offered(self, owner: int, offer: Offer) -> None:
         known = self.batches.get(owner)
         if _bits(offer).bit_count() >= offer.items:
-            self.batches.pop(owner, None)
+            self._forget(owner)
         elif known is not None and known.continues(offer):
             known.offer = offer
             for item in [item for item in known.leased if is_done(offer, item)]:
                 self._end(known.leased[item], (owner, offer.batch, item))
         elif known is not None or len(self.batches) < MAX_BATCHES:
+            if known is not None and known.offer.batch != offer.batch:
+                self._forget(owner)
             batch = self.batches[owner] = Batch(offer)
             for node, leases in self.until_ms.items():  # who holds items of it has told so before
                 for _, _, item in [key for key in leases if key[:2] == (owner, offer.batch)]:
@@ -138,6 +140,17 @@ class Leases:
             grant = Grant(owner, batch.offer.batch, batch.offer.skill, tuple(items), LEASE_MS)
             self.state.say("grant", grant, dest=str(node))
         return len(items)
+
+    def _forget(self, owner: int) -> None:
+        """A batch is over, or another one takes its place."""
+        batch = self.batches.pop(owner, None)
+        if batch is None:
+            return
+        for item, node in batch.leased.items():
+            leases = self.until_ms[node]
+            del leases[owner, batch.offer.batch, item]
+            if not leases:
+                del self.until_ms[node]
 
     def _end(self, node: int, key: Key) -> None:
         """Forget one lease of a node."""

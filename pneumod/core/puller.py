@@ -67,6 +67,9 @@ class Puller:
 
     def hear_taken(self, owner: int, taken: Taken) -> None:
         if self.held.pop((owner, taken.batch, taken.item), None) is not None:
+            for job in [job for job in self.state.running if isinstance(job, Work)]:
+                if (job.owner, job.batch, job.item) == (owner, taken.batch, taken.item):
+                    self.state.cancel(job)  # somebody else has done it
             self.pull_at_ms = min(self.pull_at_ms, self.state.now_ms + HURRY_MS)  # one pull for a group
 
     def job_done(self, job: Work, data: bytes) -> None:
