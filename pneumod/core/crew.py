@@ -36,8 +36,8 @@ class Crew:
                 self.puller.hear_taken(node, message)
 
     def job_done(self, job: Work, outcome: object) -> None:
-        if isinstance(outcome, Worked):
-            self.puller.job_done(job, outcome.data)
+        assert isinstance(outcome, Worked), "an item came to something else"
+        self.puller.job_done(job, outcome.data)
 
     def tick(self) -> None:
         self.owner.tick()

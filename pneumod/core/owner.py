@@ -52,6 +52,9 @@ class Owner:
         self.leader, self.is_open = leader, is_open
 
     def offer(self, batch: str, skill: Skill, items: int) -> None:
+        mine = self.state.durable.batch
+        if mine is not None and (mine.batch, mine.skill, mine.items) == (batch, skill, items):
+            return  # asked for again, as after a restart: it goes on
         self.group, self.attempts, self.commit_at_ms = {}, {}, None
         self.state.remember(batch=Offer(batch, skill, items, b""))
         self.left, self.offer_at_ms = items, self.state.now_ms
