@@ -10,6 +10,7 @@ import argparse
 import importlib
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,14 @@ from pneumod import RESEARCH_ONLY, __version__
 from pneumod.errors import PneumodError
 
 Number = TypeVar("Number", int, float)
+
+TRAIN_EXIT = (
+    "Ctrl-C only stops the following, never the run; a lost connection is made again. "
+    "Exit code: 0, the run ended as it was asked for, or was stopped (with --detach: it was accepted); "
+    "1, it was refused, given up or replaced by another, or there is none to stop or follow; "
+    "2, a wrong option or configuration; 130, Ctrl-C."
+)
+STATUS_EXIT = "Exit code: 0, a master is heard; 1, none is, or no broker answers; 2, a wrong option or configuration."
 
 
 def number(kind: type[Number], low: Number, high: Number) -> Callable[[str], Number]:
@@ -40,6 +49,12 @@ def number(kind: type[Number], low: Number, high: Number) -> Callable[[str], Num
 def operator_name(text: str) -> str:
     if not 0 < len(text) <= 64 or not text.isprintable():
         raise argparse.ArgumentTypeError(f"{text!r} is not a name of 1 to 64 characters")
+    return text
+
+
+def run_id(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]{1,64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the id of a run")
     return text
 
 
@@ -67,12 +82,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pneumod {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, epilog=RESEARCH_ONLY, allow_abbrev=False)
+    def add(name: str, text: str, more: str = "") -> argparse.ArgumentParser:
+        description = f"{text} {more}".strip()
+        return commands.add_parser(name, help=text, description=description, epilog=RESEARCH_ONLY, allow_abbrev=False)
 
     _add_config(add("run", "Run this node's daemon, until it is stopped."))
-    _add_train(add("train", "Ask the cluster's master for a training run, and follow it; Ctrl-C only stops following."))
-    status = add("status", "Show the master, the nodes, the run and its round.")
+    _add_train(add("train", "Ask for a training run and follow it, or end one, or follow one that is on.", TRAIN_EXIT))
+    status = add("status", "Show the master, the nodes, the run and its rounds.", STATUS_EXIT)
     _add_config(status)
     _add_json(status)
     predict = add("predict", "Classify images with a trained model; one JSON object a line with --json.")
@@ -117,6 +133,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_config(parser)
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--detach", action="store_true", help="print the run's id once it is accepted, and leave")
+    for name, text in (
+        ("stop", "end RUN, or the run that is on, and wait for the end; its best model is kept"),
+        ("follow", "follow RUN, or the run that is on, without asking for one"),
+    ):
+        choice.add_argument(f"--{name}", type=run_id, nargs="?", const=True, metavar="RUN", help=text)
     for name, parse, text in (
         ("rounds", number(int, 1, 10_000), "rounds at most"),
         ("local-epochs", number(int, 1, 100), "passes over a node's own images in a round"),

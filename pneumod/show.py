@@ -12,13 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pneumod.messages import RoundClosed
+from pneumod.messages import Summary
+from pneumod.news import left_out_lines, plain, takeover_lines
 from pneumod.view import ClusterView, NodeView
-
-
-def plain(text: str) -> str:
-    """Text from the bus with every character that isn't printable as U+FFFD: no escape reaches the terminal."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 def headline(view: ClusterView, now_s: float) -> str:
@@ -28,11 +24,10 @@ def headline(view: ClusterView, now_s: float) -> str:
         return "no master is heard"
     beacon, spec = view.beacon, view.spec
     text = f"master: node {master} (term {view.term.counter}), {beacon.live} live"
-    closed = view.closed
     if spec is None:
         return f"{text} · no run"
-    if closed is not None and closed.ended is not None:
-        return f"{text} · {spec.run} has ended: {closed.ended}"
+    if view.ended is not None:
+        return f"{text} · {spec.run} has ended: {view.ended}"
     text += f" · {spec.run}, round {beacon.round} of {spec.settings.rounds}, {beacon.phase}"
     if beacon.expected:
         text += f" {beacon.accepted}/{beacon.expected}"
@@ -62,36 +57,38 @@ def _node_row(view: ClusterView, node: NodeView, now_s: float) -> list[Renderabl
 
 
 def rounds_table(view: ClusterView, last: int = 12) -> Table:
-    """One line a model that was scored: the model of round r is scored in round r + 1."""
+    """One line a closed round, the newest at once: its model is scored in the round after it."""
     table = Table(box=None, pad_edge=False)
-    for name in ("model of round", "AUC", "loss", "", "trained by", "seconds", "update KB", "left out"):
-        table.add_column(name, justify="left" if name in ("", "left out") else "right")
-    scored = [closed for closed in view.rounds.values() if closed.scored is not None]
-    for closed in scored[-last:]:
-        table.add_row(*_round_row(view, closed))
+    for name in ("round", "AUC", "loss", "", "nodes", "seconds", "deadline", "update KB", "takeovers, left out"):
+        table.add_column(name, justify="left" if name in ("", "takeovers, left out") else "right")
+    for number in view.round_numbers[-last:]:
+        closed = view.rounds.get(number)
+        table.add_row(*_score_cells(view, number), *_summary_cells(closed.summary if closed else None))
     return table
 
 
-def _round_row(view: ClusterView, closed: RoundClosed) -> list[RenderableType]:
-    number, made_by = closed.round - 1, view.rounds.get(closed.round - 1)
-    auc = f"{closed.scored.auc:.3f}" if closed.scored and closed.scored.auc is not None else "-"
-    loss = f"{closed.scored.loss:.3f}" if closed.scored and closed.scored.loss is not None else "-"
-    newest = view.closed
-    mark = "best" if newest and newest.best and newest.best.round == number else ""
-    summary = made_by.summary if made_by else None
+def _score_cells(view: ClusterView, number: int) -> list[str]:
+    scored, best = view.score_of(number), view.closed.best if view.closed else None
+    auc = f"{scored.auc:.3f}" if scored and scored.auc is not None else "-"
+    loss = f"{scored.loss:.3f}" if scored and scored.loss is not None else "-"
+    if best is not None and best.round == number:
+        return [str(number), auc, loss, "best"]
+    return [str(number), auc, loss, "scored only" if view.only_scored(number) else ""]
+
+
+def _summary_cells(summary: Summary | None) -> list[RenderableType]:
     if summary is None:
-        return [str(number), auc, loss, mark, "", "", "", ""]
-    out = Text(", ".join(f"{one.node}: {plain(one.why)}" for one in summary.left_out))
-    kilobytes = f"{summary.update_bytes / 1000:.0f}"
-    return [
-        str(number), auc, loss, mark, f"{summary.counted} nodes", f"{summary.duration_ms / 1000:.1f}", kilobytes, out,
-    ]  # fmt: skip
+        return [""] * 5
+    deadline = f"{summary.deadline_ms / 1000:.0f} s" if summary.deadline_ms else "-"
+    kilobytes = f"{summary.update_bytes / 1000:.0f}" if summary.update_bytes else "-"
+    notes = Text("\n".join((*takeover_lines(summary), *left_out_lines(summary))))
+    return [str(summary.counted), f"{summary.duration_ms / 1000:.1f}", deadline, kilobytes, notes]
 
 
 def cluster(view: ClusterView, now_s: float) -> Group:
     """All of it, for a live display."""
     parts: list[RenderableType] = [Text(plain(headline(view, now_s)), style="bold"), "", nodes_table(view, now_s)]
-    if any(closed.scored for closed in view.rounds.values()):
+    if view.round_numbers:
         parts += ["", rounds_table(view)]
     return Group(*parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -180,8 +181,49 @@ def test_each_component_has_its_log(cluster: DemoCluster, long_run: str) -> None
     assert long_run in (cluster.folder / "state1" / "log" / "master" / "master.log").read_text()
 
 
+@contextlib.contextmanager
+def following(cluster: DemoCluster, node: int, run: str) -> Iterator[Iterator[str]]:
+    """The lines of `train --follow` on another node's machine."""
+    words = command("train", "--follow", run, "--config", str(cluster.config_path(node)))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield iter(process.stdout.readline, "")
+        process.terminate()
+
+
+def test_a_run_waits_for_nodes_says_for_whom_and_goes_on_by_itself(cluster: DemoCluster, long_run: str) -> None:
+    with following(cluster, 1, long_run) as lines:
+        assert any(re.match(r"round \d+ closed: 2 nodes in ", line) for line in lines)
+        cluster.kill(2)
+        gone = r".*\bwaiting for node 2 \(gone\)"
+        assert any(re.match(f"waiting: {gone}", line) for line in lines)
+        told = status_json(cluster.config_path(1))
+        assert (told["phase"], told["ended"]) == ("waiting", None)
+        assert re.match(gone, told["note"])
+        cluster.start(2)
+        assert any(re.match(r"round \d+ closed: 2 nodes in ", line) for line in lines)
+
+
+def test_a_run_is_followed_and_stopped_from_elsewhere(cluster: DemoCluster, long_run: str) -> None:
+    with following(cluster, 2, long_run) as lines:
+        assert next(lines).startswith(f"run {long_run}, asked for by op-run-bob since ")
+        stopped = pneumod("train", "--stop", "--name", "Eve", "--config", str(cluster.config_path(1)))
+        assert (stopped.returncode, stopped.stderr) == (0, "")
+        ending, kept = stopped.stdout.splitlines()
+        assert ending == f"{long_run} has ended: stopped by op-run-eve."
+        assert re.match(r"Best: the model of round \d+, pooled validation AUC [01]\.\d{3}\.", kept)
+        assert list(lines)[-2] == f"{ending}\n"
+    told = status_json(cluster.config_path(2))
+    assert told["ended"] == "stopped by op-run-eve"
+    assert (told["left_out"], told["takeovers"]) == ([], [])
+    assert told["deadline_ms"] > 0
+    watch_until(cluster.config(1), lambda v: all(n.beat and n.beat.activity == "idle" for n in v.nodes.values()))
+
+
 def test_a_daemon_that_trains_stops_within_the_limit_with_its_children(cluster: DemoCluster, long_run: str) -> None:
     """The last of this module: it stops the cluster's daemons, the master first."""
+    detached = pneumod("train", "--detach", "--config", str(cluster.config_path(1)))
+    assert re.fullmatch(r"[a-z0-9-]+\n", detached.stdout), detached.stderr
     watch_until(cluster.config(1), lambda v: any(n.beat and n.beat.activity == "training" for n in v.nodes.values()))
     assert any("children.trainer" in line for line in processes_that_name(str(cluster.folder)))
     for node, process in cluster.processes.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from io import StringIO
 
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from pneumod import show
 from pneumod.bus import Incoming
+from pneumod.commands.status import as_json
 from pneumod.messages import (
     NO_TERM,
     Beacon,
@@ -18,19 +20,28 @@ from pneumod.messages import (
     Card,
     Envelope,
     Gone,
+    LeftOut,
     Message,
+    Metrics,
     RoundClosed,
     RunSpec,
+    Summary,
+    Takeover,
     Term,
 )
 from pneumod.settings import RunSettings
 from pneumod.show import headline
 from pneumod.topics import KINDS, Address
-from pneumod.view import LATE_S, ClusterView, NodeView
+from pneumod.view import LATE_S, ClusterView, NodeView, asked_at
 
 FIRST, SECOND = Term(5, -1, 100), Term(6, -2, 200)
 BEACON = Beacon(1, (2,), 2, "a" * 64, "idle")
 MODEL = BlobRef("b" * 64, 10)
+LATE = "no answer by the deadline"
+SUMMARY = Summary(
+    3, (LeftOut(4, LATE), LeftOut(5, "a\x1bb"), LeftOut(6, LATE)), 3, 0.2, 4200, 3000, 1000,
+    (Takeover(Term(4, -2, 9), FIRST, 2),), 42_000,
+)  # fmt: skip
 
 
 def spec(number: int) -> RunSpec:
@@ -168,6 +179,87 @@ def test_the_end_of_the_run_before_is_not_the_end_of_this_one(bus: Bus) -> None:
     assert bus.view.closed is None
     assert "ended" not in headline(bus.view, bus.now_s)
     assert "run-2" in headline(bus.view, bus.now_s)
+
+
+def test_what_the_master_knows_of_its_run_is_known_once_it_came(bus: Bus) -> None:
+    def settled() -> bool:
+        return bus.view.is_settled(bus.now_s)
+
+    bus.say(1, "spec", spec(1), retained=True)
+    bus.say(1, "closed", closed(1, 2), retained=True)
+    assert not settled(), "no master is heard"
+    bus.say(1, "beacon", replace(BEACON, phase="gathering", run="run-1"))
+    assert not settled(), "a new master asks the nodes first"
+    bus.say(1, "beacon", replace(BEACON, phase="waiting", run="run-2"))
+    assert not settled(), "its run has not come yet"
+    bus.say(1, "spec", spec(2))
+    assert settled()
+    assert bus.view.run_on == spec(2)
+    bus.say(1, "beacon", replace(BEACON, run="run-2"))
+    assert not settled(), "an idle master's run is over, but how is not known yet"
+    bus.say(1, "closed", closed(2, 1, ended="stopped"))
+    assert settled()
+    assert bus.view.run_on is None
+
+
+def test_a_master_without_a_run_is_known_to_have_none(bus: Bus) -> None:
+    bus.say(1, "beacon", BEACON)
+    assert bus.view.is_settled(bus.now_s)
+    assert bus.view.run_on is None
+
+
+def test_a_year_that_no_calendar_has_is_no_error() -> None:
+    assert asked_at(replace(spec(1), asked_at_s=2**40)) == "a time that is none"
+
+
+def said_of_rounds(bus: Bus) -> str:
+    console = Console(width=140, record=True, file=StringIO())
+    console.print(show.cluster(bus.view, bus.now_s))
+    return console.export_text()
+
+
+def test_the_newest_closed_round_is_shown_at_once_and_scored_later(bus: Bus) -> None:
+    """Who was left out of it and why, the masters it went through, the deadline it had."""
+    bus.say(1, "spec", spec(1))
+    bus.say(1, "closed", replace(closed(1, 2), summary=SUMMARY))
+    rows = [" ".join(line.split()) for line in said_of_rounds(bus).splitlines()]
+    assert rows[-3:] == [
+        "2 - - 3 4.2 42 s 1 taken over by node 1 from node 2, 2 updates kept",
+        "without nodes 4, 6: no answer by the deadline",
+        "without node 5: a\ufffdb",
+    ]
+    bus.say(1, "closed", replace(closed(1, 3), summary=SUMMARY, scored=Metrics(0.875, 0.5, 10)))
+    rows = [" ".join(line.split()) for line in said_of_rounds(bus).splitlines()]
+    assert [row for row in rows if row.startswith("2 0.875 0.500 3 ")]
+
+
+def test_the_last_round_only_scores(bus: Bus) -> None:
+    bus.say(
+        1, "closed", replace(closed(1, 3), summary=Summary(2, (), 0, None, 1000, 0, 0, (Takeover(FIRST, FIRST, 2),)))
+    )
+    rows = [" ".join(line.split()) for line in said_of_rounds(bus).splitlines()]
+    assert rows[-1] == "3 - - scored only 2 1.0 - - node 1 leads again, 2 updates kept"
+
+
+def test_a_long_note_is_wrapped_and_not_cut(bus: Bus) -> None:
+    note = " ".join(f"word{number}" for number in range(50))
+    bus.say(1, "beacon", replace(BEACON, note=note, phase="waiting", run="run-1"))
+    bus.say(1, "spec", spec(1))
+    assert note in " ".join(said_of_rounds(bus).split())
+
+
+def test_status_tells_programs_what_became_of_the_newest_round(bus: Bus) -> None:
+    bus.say(1, "spec", spec(1))
+    told = as_json(bus.view, bus.now_s)
+    assert (told["left_out"], told["takeovers"], told["deadline_ms"]) == ([], [], None)
+    bus.say(1, "beacon", replace(BEACON, note="waiting for node 4"))
+    bus.say(1, "closed", replace(closed(1, 2), summary=SUMMARY))
+    told = json.loads(json.dumps(as_json(bus.view, bus.now_s)))
+    assert told["note"] == "waiting for node 4"
+    assert (told["closed_round"], told["deadline_ms"], told["left_out_total"]) == (2, 42_000, 3)
+    assert told["left_out"][1] == {"node": 5, "why": "a\x1bb"}
+    (takeover,) = told["takeovers"]
+    assert takeover == {"old_master": 2, "new_master": 1, "old_term": 4, "new_term": 5, "updates_kept": 2}
 
 
 def test_the_headline_without_a_master(bus: Bus) -> None:

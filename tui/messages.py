@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import NamedTuple
-
 from textual.message import Message
 
+from pneumod.client import Loss
 from pneumod.view import ClusterView
-
-
-class Lost(NamedTuple):
-    """No broker is connected."""
-
-    since: datetime  # local time
-    for_s: float
-    why: str
 
 
 class ClusterStatus(Message):
@@ -23,15 +13,20 @@ class ClusterStatus(Message):
 
     Attributes:
         view: what the bus told.
-        now_s: the moment that `view` is to be judged at, monotonic; while no broker is connected, that of the loss.
-        lost: None while a broker is connected.
+        now_s: when it was looked at, monotonic.
+        lost: why no broker is connected; None while one is.
     """
 
-    def __init__(self, view: ClusterView, now_s: float, lost: Lost | None) -> None:
+    def __init__(self, view: ClusterView, now_s: float, lost: Loss | None) -> None:
         super().__init__()
         self.view = view
         self.now_s = now_s
         self.lost = lost
+
+    @property
+    def judged_s(self) -> float:
+        """The moment that `view` is to be judged at: while no broker is connected, that of the loss."""
+        return self.now_s if self.lost is None else self.lost.at_s
 
     def can_replace(self, message: Message) -> bool:
         """A newer status takes the place of one that still waits: a slow terminal skips states, never lags."""

@@ -11,11 +11,12 @@ from typing import Any
 from rich.console import Console
 
 from pneumod import config, show
-from pneumod.client import operator
+from pneumod.client import NO_MASTER_S, operator
 from pneumod.config import NodeConfig
+from pneumod.messages import Summary, Takeover
 from pneumod.view import ClusterView, NodeView
 
-LISTEN_S = 2.0  # two heartbeats: who has not been heard by then is not told of
+LISTEN_S = 2.0  # two heartbeats: who has not been heard by then is not told of; longer where nobody leads
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,13 +32,19 @@ def run(args: argparse.Namespace) -> int:
 
 async def _look(node: NodeConfig) -> ClusterView:
     async with operator(node, "watch") as me, me.following():
-        await me.until(lambda view: False, LISTEN_S)
+
+        def heard(view: ClusterView) -> bool:
+            now_s = time.monotonic()
+            return view.master(now_s) is not None and now_s - me.connected_s >= LISTEN_S
+
+        await me.until(heard, NO_MASTER_S * len(node.brokers))
         return me.view
 
 
 def as_json(view: ClusterView, now_s: float) -> dict[str, Any]:
     """The view as plain values: ages in seconds, probabilities and AUC in [0, 1]."""
     beacon, spec, closed = view.beacon, view.spec, view.closed
+    summary = closed.summary if closed else None
     return {
         "master": view.master(now_s),
         "term": view.term.counter,
@@ -49,9 +56,31 @@ def as_json(view: ClusterView, now_s: float) -> dict[str, Any]:
         "rounds": spec.settings.rounds if spec else None,
         "accepted": beacon.accepted if beacon else None,
         "expected": beacon.expected if beacon else None,
-        "ended": closed.ended if closed else None,
+        "closed_round": closed.round if closed else None,
+        "ended": view.ended,
         "best": {"round": closed.best.round, "auc": closed.best.auc} if closed and closed.best else None,
+        **_closed_json(summary),
         "nodes": [_node_json(node, now_s) for node in view.nodes.values()],
+    }
+
+
+def _closed_json(summary: Summary | None) -> dict[str, Any]:
+    """What the newest closed round came to: who is left out of it and why, its masters, the deadline that it had."""
+    return {
+        "left_out": [{"node": one.node, "why": one.why} for one in summary.left_out] if summary else [],
+        "left_out_total": summary.left_out_total if summary else 0,
+        "takeovers": [_takeover_json(one) for one in summary.takeovers] if summary else [],
+        "deadline_ms": summary.deadline_ms if summary else None,
+    }
+
+
+def _takeover_json(takeover: Takeover) -> dict[str, int]:
+    return {
+        "old_master": takeover.old_term.node,
+        "new_master": takeover.new_term.node,
+        "old_term": takeover.old_term.counter,
+        "new_term": takeover.new_term.counter,
+        "updates_kept": takeover.updates_kept,
     }
 
 

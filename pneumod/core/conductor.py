@@ -80,6 +80,8 @@ class Conductor:
         elif self.phase == "handing" and heirs_hold(self.state, self.members, late=over):
             self.phase, self.note = "idle" if run_on(self.state) is None else "waiting", ""
             self._look_soon()  # a lower node may take over before the next round opens
+        elif self.phase == "handing" and over:
+            self.note = "waiting until another node holds the newest model"
 
     def resign(self) -> None:
         """Stop leading: clear what was said as master, and drop the master's jobs."""
@@ -264,7 +266,7 @@ class Conductor:
     def _publish(self, closed: RoundClosed) -> None:
         self.run.close(closed)
         self.collector, self.setbacks = None, 0
-        self.phase, self.note = "handing", f"until the heirs hold the model of round {closed.round}"
+        self.phase, self.note = "handing", ""
         self.phase_until_ms = self.state.now_ms + HANDING_MS
         self._look_soon()
 

@@ -97,12 +97,11 @@ async def _run(
     run = await me.request_run(cluster.settings)
     asked_s = time.monotonic()
     killed = await _kill_in_a_round(cluster, me) if kill_master else None
-    await _until(cluster, me, lambda view: view.closed is not None and view.closed.ended is not None, float("inf"))
+    await _until(cluster, me, lambda view: view.end_of(run) is not None, float("inf"))
     run_s = time.monotonic() - asked_s
     last = me.view.closed
-    assert last is not None
-    if last.best is None:
-        raise PneumodError(f"the run ended without a model: {last.ended}")
+    if last is None or last.best is None:
+        raise PneumodError(f"the run ended without a model: {me.view.end_of(run)}")
     # All nodes have exported the best model before the daemons are stopped.
     await _until(cluster, me, lambda view: _idle(view, nodes, last), READY_S)
     return Federation(run, list(me.view.rounds.values()), traffic, ready_s, run_s, killed)
@@ -130,6 +129,8 @@ async def _until(cluster: DemoCluster, me: Operator, condition: Callable[[Cluste
     end_s = time.monotonic() + limit_s
     while not await me.until(condition, min(1.0, max(0.0, end_s - time.monotonic()))):
         cluster.check()
+        if me.lost is not None:
+            raise PneumodError(me.lost.why)
         if time.monotonic() >= end_s:
             raise PneumodError(f"the nodes are not ready after {limit_s:.0f} s; their logs are in {cluster.folder}")
 

@@ -142,7 +142,7 @@ def test_no_round_opens_while_only_the_masters_disk_has_the_run() -> None:
     solo.advance(60_000)
     assert solo.phase == "handing"
     assert solo.node.conductor is not None
-    assert solo.node.conductor.beacon().note == "until the heirs hold the model of round 0"
+    assert solo.node.conductor.beacon().note == "waiting until another node holds the newest model"
     solo.peers[3] = beat(closed=solo.durable.closed)
     solo.advance(2_000)
     assert current(solo).round == 1

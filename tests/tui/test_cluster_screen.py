@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from msgspec.structs import replace
 from textual.widgets import Static
 
 from pneumod.broker.embedded import EmbeddedBroker
@@ -18,11 +19,13 @@ from pneumod.messages import (
     BlobRef,
     Card,
     ClassCounts,
+    LeftOut,
     Metrics,
     RoundClosed,
     RunSettings,
     RunSpec,
     Summary,
+    Takeover,
     Term,
 )
 from pneumod.tui.app import PneumodApp
@@ -36,6 +39,7 @@ COLLECTING = Beacon(
     1, heirs=(4,), live=2, members="a" * 64, phase="collecting", note="node 4 is slow", round=2, expected=2, accepted=1
 )
 BLOB = BlobRef("c" * 64, 10)
+OUT = (LeftOut(3, "gone"), LeftOut(5, "[b]late\x1b"))
 
 
 def row(app: PneumodApp, node: int) -> list[str]:
@@ -78,7 +82,7 @@ async def test_a_node_that_says_goodbye_is_marked_by_a_word(broker: EmbeddedBrok
         await until(pilot, lambda: row(app, 4)[7] == "2 s")
 
 
-async def test_the_round_line_and_the_scored_rounds(broker: EmbeddedBroker, config: NodeConfig) -> None:
+async def test_the_round_line_and_the_closed_rounds(broker: EmbeddedBroker, config: NodeConfig) -> None:
     app = PneumodApp(config)
     async with app.run_test(size=(80, 24)) as pilot, acting(broker.port, 1, "north", COLLECTING) as master:
         term = master.term
@@ -87,14 +91,32 @@ async def test_the_round_line_and_the_scored_rounds(broker: EmbeddedBroker, conf
         await master.connection.publish("closed", term, closed(term, 1, auc=0.5, best=0))
         await master.connection.publish("closed", term, closed(term, 2, auc=0.912, best=1))
         rounds = app.screen.query_one(RoundTable)
-        await until(pilot, lambda: rounds.row_count == 2)
+        await until(pilot, lambda: rounds.row_count == 3)
         lines = text(app, RoundLine)
         assert "★ node 1 (north) leads · term 3 · 2 live" in lines
         assert "run run-a of alice · round 2 of 5" in lines
         assert "collecting · 1 of 2 accepted · best AUC 0.912 (model of round 1) · node 4 is slow" in lines
-        newest = [cell.plain.strip() for cell in rounds.get_row_at(0)]
-        assert newest == ["1", "0.912", "0.300", "★ best", "2 nodes", "4.2"]
+        newest, scored, first = ([cell.plain.strip() for cell in rounds.get_row_at(place)] for place in range(3))
+        assert newest == ["2", "-", "-", "", "2", "2", "4.2", "42 s"]
+        assert scored == ["1", "0.912", "0.300", "★ best", "2", "2", "4.2", "42 s"]
+        assert first == ["0", "0.500", "0.300", "", "", "", "", ""]
         assert rounds.display
+        last = (
+            "round 2: taken over by node 4 from node 1, 1 update kept; without node 3: gone; without node 5: [b]late�"
+        )
+        assert lines.splitlines()[-1] == last
+
+
+async def test_a_long_note_is_wrapped_and_not_cut(broker: EmbeddedBroker, config: NodeConfig) -> None:
+    note = " ".join(f"word{number}" for number in range(50)) + " the end"
+    app = PneumodApp(config)
+    async with app.run_test(size=(80, 24)) as pilot, acting(broker.port, 1, "north", replace(COLLECTING, note=note)):
+        line = app.screen.query_one(RoundLine)
+        await until(pilot, lambda: "the end" in text(app, RoundLine) and line.size.height > 5)
+        shown = "".join("".join(part.text for part in line.render_line(y)) for y in range(line.size.height))
+        assert [word for word in note.split() if word not in shown] == []
+        assert line.size.height == line.container_size.height, "nothing of it is hidden"
+        assert app.screen.query_one(NodeTable).size.height >= 4
 
 
 def closed(term: Term, number: int, auc: float, best: int) -> RoundClosed:
@@ -108,7 +130,7 @@ def closed(term: Term, number: int, auc: float, best: int) -> RoundClosed:
         exponents=(),
         scored=Metrics(auc, 0.3, 40),
         best=Best(best, auc, 0.5, BLOB),
-        summary=Summary(2, (), 0, 0.2, 4200, 3000, 1000),
+        summary=Summary(2, OUT, 2, 0.2, 4200, 3000, 1000, (Takeover(Term(2, -1, 1), Term(3, -4, 1), 1),), 42_000),
     )
 
 

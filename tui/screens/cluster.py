@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container
+from textual.containers import Container, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
@@ -39,7 +39,8 @@ class ClusterScreen(Screen[None]):
         brokers = ", ".join(f"{broker.host}:{broker.port}" for broker in self._config.brokers)
         yield Static(f"pneumod · cluster {self._config.cluster} · {brokers}", markup=False, id="title")
         yield Banner()
-        yield RoundLine()
+        with VerticalScroll(id="lines", can_focus=False):
+            yield RoundLine()
         with Container(id="tables"):
             yield NodeTable(id="nodes")
             yield RoundTable(id="rounds")
@@ -52,11 +53,11 @@ class ClusterScreen(Screen[None]):
     @on(ClusterStatus)
     def _show(self, status: ClusterStatus) -> None:
         view = status.view
-        self.query_one(Banner).show(status.lost)
-        self.query_one(RoundLine).show(view, status.now_s)
-        self.query_one(NodeTable).show(view, status.now_s)
+        self.query_one(Banner).show(status.lost, status.now_s)
+        self.query_one(RoundLine).show(view, status.judged_s)
+        self.query_one(NodeTable).show(view, status.judged_s)
         rounds = self.query_one(RoundTable)
-        rounds.display = any(closed.scored for closed in view.rounds.values())
+        rounds.display = bool(view.round_numbers)
         rounds.show(view)
 
     def action_focus_path(self) -> None:

@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 
 from pneumod import RESEARCH_ONLY
 from pneumod.errors import DataError
-from pneumod.show import plain
+from pneumod.news import plain
 from pneumod.tui.prediction import Prediction, predict
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from textual.widgets import Static
 
-from pneumod.show import plain
-from pneumod.tui.messages import Lost
+from pneumod.client import Loss
+from pneumod.news import left_out_lines, plain, takeover_lines
 from pneumod.tui.widgets.nodes import age
 from pneumod.view import ClusterView
 
@@ -19,21 +21,22 @@ class Banner(Static):
         super().__init__(markup=False, id="banner")
         self.display = False
 
-    def show(self, lost: Lost | None) -> None:
+    def show(self, lost: Loss | None, now_s: float) -> None:
         self.display = lost is not None
         if lost is not None:
-            since = f"No broker since {lost.since:%H:%M:%S} ({age(lost.for_s)}), the last state is shown. Trying again."
-            self.update(f"{since}\n{plain(lost.why)}")
+            for_s = now_s - lost.at_s
+            since = f"{datetime.now() - timedelta(seconds=for_s):%H:%M:%S} ({age(for_s)})"
+            self.update(f"No broker since {since}, the last state is shown. Trying again.\n{plain(lost.why)}")
 
 
 class RoundLine(Static):
-    """Who leads in which term; which run is on; what its round does, and the best AUC so far."""
+    """Who leads in which term; which run is on; what its round does; what became of the round before."""
 
     def __init__(self) -> None:
         super().__init__("Connecting to the broker …", markup=False, id="round")
 
     def show(self, view: ClusterView, now_s: float) -> None:
-        lines = (_leader(view, now_s), _run(view), _round(view, now_s))
+        lines = (_leader(view, now_s), _run(view), _round(view, now_s), _closed(view))
         self.update("\n".join(SEPARATOR.join(parts) for parts in lines if parts))
 
 
@@ -47,12 +50,12 @@ def _leader(view: ClusterView, now_s: float) -> list[str]:
 
 
 def _run(view: ClusterView) -> list[str]:
-    spec, closed, beacon = view.spec, view.closed, view.beacon
+    spec, beacon = view.spec, view.beacon
     if spec is None:
         return ["no run"]
     parts = [f"run {spec.run} of {plain(spec.asked_by.removeprefix('op-run-'))}"]
-    if closed is not None and closed.ended is not None:
-        parts.append(f"ended: {plain(closed.ended)}")
+    if view.ended is not None:
+        parts.append(f"ended: {plain(view.ended)}")
     elif beacon is not None:
         parts.append(f"round {beacon.round} of {spec.settings.rounds}")
     return parts
@@ -70,3 +73,10 @@ def _round(view: ClusterView, now_s: float) -> list[str]:
     if beacon is not None and beacon.note:
         parts.append(plain(beacon.note))
     return parts
+
+
+def _closed(view: ClusterView) -> list[str]:
+    """Takeovers of the newest closed round, and who was left out of it."""
+    closed = view.closed
+    notes = (*takeover_lines(closed.summary), *left_out_lines(closed.summary)) if closed and closed.summary else ()
+    return [f"round {closed.round}: {'; '.join(notes)}"] if closed and notes else []

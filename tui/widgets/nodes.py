@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
 
-from pneumod.show import plain
+from pneumod.news import plain
 from pneumod.tui.widgets.live_table import Cell, Column, LiveTable, Row
 from pneumod.view import ClusterView, NodeView
 
