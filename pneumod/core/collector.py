@@ -5,6 +5,7 @@ An answer goes through three steps: its TrainResult came, its update was fetched
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 from pneumod.core.jobs import Check, Fetch, Job
@@ -14,6 +15,7 @@ from pneumod.messages import LeftOut, RoundOpen, Takeover, TrainResult
 
 REJOIN_MS = 15_000  # how long a round that is else complete waits for a node that died
 SLACK_BYTES = 64 * 1024  # of an update over its base: another header
+MAX_LOST = 3  # fetches of one node's update that fail: then it counts as lost
 MAX_FETCHES = 4  # updates on their way to the master at one time
 PUT_OFF_FACTOR = 1.5  # of the time that a slow node seems to need still
 SHORTEST_PUT_OFF_MS = 10_000
@@ -36,6 +38,7 @@ class Collector:
         self.accepted: dict[int, TrainResult] = {}
         self.refused: dict[int, str] = {}
         self.pending: dict[Job, int] = {}  # fetches and checks under way, with their node
+        self.lost: Counter[int] = Counter()  # fetches that failed, by node
 
     def hear_result(self, node: int, result: TrainResult) -> None:
         """Take an answer; its update is fetched from the sender."""
@@ -75,7 +78,8 @@ class Collector:
         if node is None:
             return False
         del self.results[node]
-        if isinstance(job, Check):
+        self.lost[node] += isinstance(job, Fetch)
+        if isinstance(job, Check) or self.lost[node] >= MAX_LOST:
             self._refuse(node, why)
         self._fetch()
         return True

@@ -17,7 +17,7 @@ from __future__ import annotations
 from pneumod.core import notes
 from pneumod.core.actions import Archive, Watch
 from pneumod.core.collector import Collector
-from pneumod.core.handover import heirs_hold
+from pneumod.core.handover import heirs_hold, holds_newest
 from pneumod.core.jobs import Check, Close, Closed, Fetch, Initialise, Initialised, Job
 from pneumod.core.leases import Leases
 from pneumod.core.membership import Members
@@ -68,8 +68,9 @@ class Conductor:
         self.leases.tick()
         over = now >= self.phase_until_ms
         self.due_ms = now + LOOK_MS if over else min(now + LOOK_MS, self.phase_until_ms)
-        if self.phase == "gathering" and (over or len(self.members.reports()) >= self.expected):
-            self.settle()
+        if self.phase == "gathering":
+            if self.state.echoed and (over or len(self.members.reports()) >= self.expected):
+                self.settle()
         elif self.phase == "preparing":
             self.prepare()
         elif self.phase == "waiting":
@@ -80,6 +81,8 @@ class Conductor:
         elif self.phase == "handing" and heirs_hold(self.state, self.members, late=over):
             self.phase, self.note = "idle" if run_on(self.state) is None else "waiting", ""
             self._look_soon()  # a lower node may take over before the next round opens
+        elif self.phase == "handing" and not holds_newest(self.state):
+            self.prepare()  # the only copy was damaged
         elif self.phase == "handing" and over:
             self.note = "waiting until another node holds the newest model"
 
@@ -169,7 +172,7 @@ class Conductor:
         if closed is None:
             self.note = "making the first model"
             self.state.start(Initialise(spec))
-        elif {closed.model.digest, closed.checkpoint.digest} <= self.state.held:
+        elif self.state.holds(closed):
             self.open_round()
         else:
             self.note = f"fetching the model of round {closed.round}"

@@ -74,6 +74,7 @@ class Election:
         if self.leading:
             if sender == self.state.id and term == self.state.durable.term:
                 self.echo_by_ms = self.state.now_ms + ECHO_MS
+                self.state.echoed = True
             return
         if sender == self.state.id:
             return
@@ -129,7 +130,7 @@ class Election:
         """Lead under a new term, which the caller persists before it is used."""
         term = Term(self.top_counter + 1, -self.state.id, self.state.boot)
         self.top_counter = term.counter
-        self.leading = True
+        self.leading, self.state.echoed = True, False
         self.master = self.silent_at_ms = self.claim_at_ms = None
         self.echo_by_ms = self.state.now_ms + ECHO_MS
         return term

@@ -22,10 +22,16 @@ def heirs_hold(state: State, members: Members, late: bool) -> bool:
     return late and any(members.holds(node, *blobs) for node in members.live if node != state.id)
 
 
+def holds_newest(state: State) -> bool:
+    """Whether this node has what the heirs are to fetch."""
+    closed = state.durable.closed
+    return closed is not None and state.holds(closed)
+
+
 def holders(state: State, members: Members) -> tuple[int, ...]:
     """Whom a master that lacks the newest model or checkpoint may ask for it."""
     closed = state.durable.closed
-    if closed is None or {closed.model.digest, closed.checkpoint.digest} <= state.held:
+    if closed is None or state.holds(closed):
         return ()
     reports = members.reports()
     return tuple([n for n, r in reports.items() if closed.model.digest in r.holds and n != state.id][:MAX_HOLDERS])
@@ -36,7 +42,7 @@ def successor(state: State, members: Members) -> int | None:
     closed, lowest = state.durable.closed, members.live[0]
     if lowest >= state.id:
         return None
-    if closed is not None and {closed.model.digest, closed.checkpoint.digest} <= state.held:
+    if closed is not None and state.holds(closed):
         return lowest if members.holds(lowest, closed.model.digest, closed.checkpoint.digest) else None
     report = members.reports().get(lowest)
     known = report is not None and standing(report.spec, report.closed) == standing(state.durable.spec, closed)

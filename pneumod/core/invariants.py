@@ -23,7 +23,9 @@ def check(node: Node) -> None:
     training = [job for job in state.running if isinstance(job, Train)]
     assert len(training) <= 1, "trains two things at once"
     for job in training:
-        assert durable.result is None or durable.result.key != job.opened.key, "trains what it has trained"
+        result = durable.result if durable.result is not None and durable.result.key == job.opened.key else None
+        lost = result is not None and result.update is not None and result.update.digest not in state.held
+        assert result is None or lost, "trains what it has trained"
     collector = node.conductor.collector if node.conductor is not None else None
     if collector is not None:
         assert set(collector.results) <= set(collector.opened.who), "an answer from a node outside the round"

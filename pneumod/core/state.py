@@ -34,6 +34,7 @@ class State:
         self.now_ms = 0
         self.connection = 0
         self.connected = False
+        self.echoed = False  # leading: its beacon came back, so it is heard, and not alone behind a dead line
         self.counts: ClassCounts | None = None  # None until the images are prepared
         self.trained_ms = 0
         self.vitals = Vitals(0.0, 0, 0, 0)
@@ -47,6 +48,10 @@ class State:
     def same_site(self, one: int, other: int) -> bool:
         """Whether images may travel between two nodes. Without a roster a node is at home with itself only."""
         return one == other or (one in self.sites and self.sites[one] == self.sites.get(other))
+
+    def holds(self, closed: RoundClosed) -> bool:
+        """Whether the model and the checkpoint after a round are on this disk."""
+        return {closed.model.digest, closed.checkpoint.digest} <= self.held
 
     def take(self) -> list[Action]:
         actions, self.actions = self.actions, []

@@ -244,8 +244,11 @@ class Trainee:
         self._export()
 
     def _answered(self, opened: RoundOpen) -> bool:
+        """Whether this node has trained a round, and still has what came of it."""
         result = self.state.durable.result
-        return result is not None and result.key == opened.key
+        if result is None or result.key != opened.key:
+            return False
+        return result.update is None or result.update.digest in self.state.held
 
     def _open_still(self, opened: RoundOpen) -> bool:
         spec, closed = self.state.durable.spec, self.state.durable.closed

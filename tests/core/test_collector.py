@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pneumod.core.collector import MAX_FETCHES, REJOIN_MS
+from pneumod.core.collector import MAX_FETCHES, MAX_LOST, REJOIN_MS
 from pneumod.core.events import JobFailed
 from pneumod.core.jobs import Check, Close, Fetch, Train
 from pneumod.messages import Gone
@@ -180,3 +180,13 @@ def test_an_update_that_is_refused_while_its_round_is_being_closed_changes_nothi
     solo.step(JobFailed(solo.running(Check), "beyond the range"))
     assert solo.running(Close) == closing
     assert solo.phase == "closing"
+
+
+def test_a_node_whose_update_can_not_be_had_is_left_out_in_the_end() -> None:
+    solo, opened = in_round(2, 3)
+    take_in(solo, 1, 2)
+    for _ in range(MAX_LOST):
+        solo.hear(3, "result", result_of(3, opened))
+        solo.step(JobFailed(solo.running(Fetch), "nobody sent it"))
+    solo.advance(1_100)
+    assert left_out(solo.running(Close)) == [(3, "nobody sent it")]

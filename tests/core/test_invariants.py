@@ -37,7 +37,9 @@ def train_twice(solo: Solo) -> None:
 
 def train_again(solo: Solo) -> None:
     state = solo.node.state
-    state.durable = msgspec.structs.replace(state.durable, result=result_of(1, solo.running(Train).opened))
+    result = result_of(1, solo.running(Train).opened)
+    state.durable = msgspec.structs.replace(state.durable, result=result)
+    state.held |= {result.update.digest} if result.update else set()
 
 
 def hear_a_stranger(solo: Solo) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pneumod.core.actions import Durable
 from pneumod.core.collector import REJOIN_MS
+from pneumod.core.events import BlobsFound
 from pneumod.core.jobs import Check, Close, Fetch, Initialise, Train
 from pneumod.core.rounds import (
     summary_of,
@@ -14,6 +15,7 @@ from pneumod.messages import (
 from tests.core.pair import (
     Solo,
     ask,
+    beacon,
     beat,
     closed_of,
     current,
@@ -140,3 +142,25 @@ def test_a_lower_id_never_gets_the_lead_in_the_middle_of_a_round() -> None:
     assert not solo.leads
     assert solo.durable.opened == opened  # and the next round was not opened before
     assert "steps down: node 2 has a lower id" in solo.logged()
+
+
+def test_a_master_whose_beacon_has_not_come_back_settles_nothing() -> None:
+    """Its words may be in a buffer behind a dead line, and come out when another leads."""
+    solo = Solo(1).prepared().connect()
+    solo.echo = False
+    solo.advance(5_500)
+    assert solo.leads
+    assert solo.phase == "gathering"
+    solo.hear(1, "beacon", beacon())
+    solo.advance(1_100)
+    assert solo.phase == "idle"
+
+
+def test_a_master_whose_new_model_rots_before_an_heir_has_it_fetches_it_again_or_makes_room() -> None:
+    solo = master(2, 3)
+    ask(solo)
+    solo.finish(solo.running(Initialise))
+    assert solo.phase == "handing"
+    solo.step(BlobsFound(frozenset()))
+    solo.advance(2_000)
+    assert solo.phase == "preparing"

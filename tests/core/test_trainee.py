@@ -59,10 +59,19 @@ def test_a_result_is_said_again_as_often_as_asked_and_never_trained_again() -> N
 
 
 def test_a_result_on_the_disk_answers_after_a_restart() -> None:
-    solo = trainee(Durable(TERM, SPEC, CLOSED, OPENED, result_of(2, OPENED)))
+    result = result_of(2, OPENED)
+    assert result.update is not None
+    solo = trainee(Durable(TERM, SPEC, CLOSED, OPENED, result), HELD | {result.update.digest})
     solo.hear(1, "open", OPENED)
     assert solo.started(Train) == []
-    assert solo.said("result") == [result_of(2, OPENED)]
+    assert solo.said("result") == [result]
+
+
+def test_a_result_whose_update_rotted_is_trained_again() -> None:
+    solo = trainee(Durable(TERM, SPEC, CLOSED, OPENED, result_of(2, OPENED)))
+    solo.hear(1, "open", OPENED)
+    assert solo.running(Train).opened == OPENED
+    assert solo.said("result") == []
 
 
 def test_a_round_in_the_journal_goes_on_after_a_restart() -> None:
