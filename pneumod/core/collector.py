@@ -15,6 +15,7 @@ from pneumod.messages import LeftOut, RoundOpen, Takeover, TrainResult
 
 REJOIN_MS = 15_000  # how long a round that is else complete waits for a node that died
 SLACK_BYTES = 64 * 1024  # of an update over its base: another header
+MAX_RESTARTS = 3  # of a node that has not answered; then it is not waited for
 MAX_LOST = 3  # fetches of one node's update that fail: then it counts as lost
 MAX_FETCHES = 4  # updates on their way to the master at one time
 PUT_OFF_FACTOR = 1.5  # of the time that a slow node seems to need still
@@ -38,6 +39,7 @@ class Collector:
         self.accepted: dict[int, TrainResult] = {}
         self.refused: dict[int, str] = {}
         self.pending: dict[Job, int] = {}  # fetches and checks under way, with their node
+        self.boots: dict[int, set[int]] = {}  # of nodes that have not answered
         self.lost: Counter[int] = Counter()  # fetches that failed, by node
 
     def hear_result(self, node: int, result: TrainResult) -> None:
@@ -92,7 +94,7 @@ class Collector:
             self._put_off()
         if self.state.now_ms >= self.deadline_at_ms:
             return True
-        return all(n not in self.results and self.members.lost_ms(n) >= REJOIN_MS for n in self.missing())
+        return all(n not in self.results and self._is_given_up(n) for n in self.missing())
 
     def lacks(self, node: int) -> bool:
         """Whether a node of this round has not answered."""
@@ -106,6 +108,7 @@ class Collector:
         reasons = dict(self.refused)
         for node in self.missing():
             late = "no answer by the deadline" if self.members.is_live(node) else "gone"
+            late = "came and went" if len(self.boots.get(node, ())) > MAX_RESTARTS else late
             reasons[node] = "its update did not arrive" if node in self.results else late
         return tuple(LeftOut(node, reasons[node]) for node in sorted(reasons))
 
@@ -121,6 +124,13 @@ class Collector:
             Takeover(old, new, sum(r.trained_term <= old for r in self.accepted.values()))
             for old, new in pairwise(terms)
         )
+
+    def _is_given_up(self, node: int) -> bool:
+        """Whether a node is away for long, or starts again and again without getting anything done."""
+        boots = self.boots.setdefault(node, set())
+        if len(boots) <= MAX_RESTARTS:
+            boots.add(self.members.boot(node))
+        return self.members.lost_ms(node) >= REJOIN_MS or len(boots) > MAX_RESTARTS
 
     def _put_off(self) -> None:
         """Give slow nodes that get on the time that they seem to need: who works is not dropped in silence."""

@@ -85,6 +85,11 @@ class Members:
             and self.state.now_ms - member.last_ms < SILENCE_MS
         )
 
+    def boot(self, node: int) -> int:
+        """The start of a node's process that was last heard of; 0 for one that never was."""
+        member = self.members.get(node)
+        return member.boot if member is not None else 0
+
     def train_images(self, node: int) -> int | None:
         """How many training images a node has reported, if it has."""
         member = self.members.get(node)

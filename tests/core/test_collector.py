@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pneumod.core.collector import MAX_FETCHES, MAX_LOST, REJOIN_MS
+from pneumod.core.collector import MAX_FETCHES, MAX_LOST, MAX_RESTARTS, REJOIN_MS
 from pneumod.core.events import JobFailed
 from pneumod.core.jobs import Check, Close, Fetch, Train
 from pneumod.messages import Gone
@@ -190,3 +190,23 @@ def test_a_node_whose_update_can_not_be_had_is_left_out_in_the_end() -> None:
         solo.step(JobFailed(solo.running(Fetch), "nobody sent it"))
     solo.advance(1_100)
     assert left_out(solo.running(Close)) == [(3, "nobody sent it")]
+
+
+def test_a_node_that_starts_again_and_again_is_not_waited_for() -> None:
+    solo, _ = in_round(2, 3)
+    take_in(solo, 1, 2)
+    for boot in range(2, 2 + MAX_RESTARTS):
+        assert solo.phase == "collecting"
+        solo.peers[3] = beat(boot=boot, closed=solo.durable.closed)
+        solo.advance(2_500)
+    assert left_out(solo.running(Close)) == [(3, "came and went")]
+
+
+def test_a_node_that_loses_its_connection_often_is_waited_for() -> None:
+    solo, _ = in_round(2, 3)
+    take_in(solo, 1, 2)
+    for connection in range(2, 10):
+        solo.hear(3, "gone", Gone(1, connection - 1))
+        solo.peers[3] = beat(connection=connection, closed=solo.durable.closed)
+        solo.advance(2_500)
+    assert solo.phase == "collecting"
