@@ -20,6 +20,7 @@ import aiomqtt
 from paho.mqtt import client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from pneumod import wire
 from pneumod.config import BrokerConfig
@@ -93,7 +94,9 @@ class Connection:
         try:
             await client.__aenter__()
         except (aiomqtt.MqttError, OSError, UnicodeError) as error:  # UnicodeError: no such host name is possible
+            self._lost(client._disconnected)
             raise BusError(f"no broker at {broker.host}:{broker.port}: {error}") from error
+        client._disconnected.add_done_callback(self._lost)
         self._client = client
         return self
 
@@ -111,14 +114,18 @@ class Connection:
                 logger.debug("leaving the broker: %s", problem)
 
     async def subscribe(self, kinds: list[str]) -> None:
-        """Subscribe to these kinds from everyone, directed ones only where they are for us.
+        """Subscribe to these kinds from everyone, directed ones only where they are for us, bulk not from ourselves.
 
         Raises:
             BusError: the broker refused, or the connection is lost.
         """
         assert self._client is not None
+        filters = [
+            (topic, SubscribeOptions(qos, noLocal=KINDS[kind].bulk))
+            for kind, (topic, qos) in zip(kinds, self.topics.filters(self.sender, kinds), strict=True)
+        ]
         try:
-            codes: Any = await self._client.subscribe(self.topics.filters(self.sender, kinds))
+            codes: Any = await self._client.subscribe(filters)
         except aiomqtt.MqttError as error:
             raise BusError(f"can't subscribe: {error}") from error
         refused = [kind for kind, code in zip(kinds, codes, strict=True) if code.is_failure]
@@ -182,8 +189,7 @@ class Connection:
         """
         assert self._client is not None
         lost = self._client._disconnected
-        lost.add_done_callback(lambda _: self._wake.set())
-        while not lost.done():
+        while True:
             self._wake.clear()
             while self._came:
                 message = self._came.popleft()
@@ -196,11 +202,10 @@ class Connection:
                     self.dropped[str(error).partition(":")[0]] += 1  # the rest may quote the sender: no bound to it
                     continue
                 yield Incoming(address, envelope, message.retain, getattr(message.properties, "CorrelationData", b""))
+            if lost.done():
+                why = lost.exception() or "closed"
+                raise BusError(f"the connection to {self.broker.host}:{self.broker.port} is lost: {why}")
             await self._wake.wait()
-        self._give_up_publishes()
-        raise BusError(
-            f"the connection to {self.broker.host}:{self.broker.port} is lost: {lost.exception() or 'closed'}"
-        )
 
     def _take(self, client: Any, userdata: Any, message: mqtt.MQTTMessage) -> None:
         """Called by paho for each message. (aiomqtt's own queue costs a task a message.)"""
@@ -211,8 +216,15 @@ class Connection:
         self._came.append(message)
         self._wake.set()
 
+    def _lost(self, connected: asyncio.Future[None]) -> None:
+        """The connection has ended."""
+        if connected.done() and not connected.cancelled():
+            connected.exception()  # asyncio complains of one that nobody looked at
+        self._wake.set()
+        self._give_up_publishes()
+
     def _give_up_publishes(self) -> None:
-        """The connection is lost: what was published on it is not going to be acknowledged any more."""
+        """What waits for an acknowledgement gets none any more."""
         for limit in self._unacknowledged:
             if not limit.expired():
                 limit.reschedule(asyncio.get_running_loop().time())

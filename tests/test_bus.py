@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,16 +12,18 @@ from pathlib import Path
 import aiomqtt
 import pytest
 from msgspec.structs import replace
+from paho.mqtt import client as mqtt
 
 from pneumod import wire
 from pneumod.broker.embedded import HOST, free_port
-from pneumod.bus import Connection
+from pneumod.bus import ACK_TIMEOUT_S, Connection
 from pneumod.config import BrokerConfig, TlsConfig
 from pneumod.demo.cluster import Broker
 from pneumod.errors import BusError
 from pneumod.messages import NO_TERM, BlobWant, Card, Chunk, Gone, Reply
-from tests.integration.mosquitto import MOSQUITTO
+from tests.integration.mosquitto import MOSQUITTO, Mosquitto
 from tests.shell.parts import CLUSTER, LIMIT_S, connection, first, new_broker, serving
+from tests.shell.parts import wire as relayed
 
 ROOT = f"pneumod/v1/{CLUSTER}/from"
 CARD = Card("north", "0.1", 2)
@@ -116,6 +119,17 @@ async def test_what_is_for_another_is_not_heard(broker: Broker, me: Connection) 
         assert (await anext(me.receive())).address.kind.name == "gone"
 
 
+@needs_mosquitto
+async def test_ones_own_chunks_do_not_come_back_but_ones_own_beacon_does(broker: Broker, me: Connection) -> None:
+    await me.subscribe(["chunk", "beacon"])
+    async with connection(broker.port, "2") as other:
+        await me.publish("chunk", NO_TERM, Chunk(DIGEST, 0, 2, b"mine"))
+        await me.publish("beacon", NO_TERM, None)
+        await other.publish("chunk", NO_TERM, Chunk(DIGEST, 1, 2, b"another's"))
+        heard = [await anext(me.receive()) for _ in range(2)]
+        assert {(one.envelope.sender, one.address.kind.name) for one in heard} == {("1", "beacon"), ("2", "chunk")}
+
+
 async def test_the_retained_flag_tells_old_from_new(broker: Broker, me: Connection) -> None:
     async with connection(broker.port, "2") as other:
         await other.publish("card", NO_TERM, CARD)
@@ -173,6 +187,34 @@ async def test_the_end_of_the_broker_ends_receiving_and_sending(tmp_path: Path) 
                 await me.publish("gone", NO_TERM, GONE)
     with pytest.raises(BusError, match="not connected"):
         await me.publish("gone", NO_TERM, GONE)
+
+
+@needs_mosquitto
+async def test_a_publish_fails_at_once_when_its_connection_is_lost(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path)
+    with serving(broker):
+        async with relayed(broker.port) as line, connection(line.port, "1") as me:
+            receiving = asyncio.create_task(first(me, "card"))
+            assert broker._process is not None
+            broker._process.send_signal(signal.SIGSTOP)  # nothing is acknowledged any more
+            publishing = [asyncio.create_task(me.publish("card", NO_TERM, CARD)) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            assert not any(task.done() for task in publishing)
+            line.cut()
+            async with asyncio.timeout(ACK_TIMEOUT_S / 5):
+                for ended in await asyncio.gather(receiving, *publishing, return_exceptions=True):
+                    assert isinstance(ended, BusError)
+            broker._process.send_signal(signal.SIGCONT)
+
+
+async def test_messages_that_nobody_takes_are_bounded(me: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pneumod.bus.MAX_QUEUED_BYTES", 5_000)
+    for _ in range(10):
+        message = mqtt.MQTTMessage(topic=f"{ROOT}/2/gone".encode())
+        message.payload = wire.encode("2", NO_TERM, GONE)
+        me._take(None, None, message)
+    assert 4 <= len(me._came) <= 5
+    assert me.dropped["too many came"] == 10 - len(me._came)
 
 
 @pytest.mark.parametrize("host", [HOST, "no-such-host.invalid", "a..b", "x" * 80])

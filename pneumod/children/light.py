@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from pneumod.blobs import BlobFolder
-from pneumod.children.protocol import Note, Progress, Tell, claim_stdout, serve
+from pneumod.children.protocol import Note, Progress, Tell, claim_stdout, serve, throttled
 from pneumod.config import NodeConfig, load
 from pneumod.core.jobs import Check, Checked, Close, Job, Outcome, Prepare, Prepared
 from pneumod.images.cache import prepare
@@ -37,16 +37,7 @@ class Light:
         raise AssertionError(f"{type(job).__name__} is not a job of the light child")
 
     def _prepare(self, job: Prepare, tell: Tell) -> Prepared:
-        shown = 0
-
-        def progress(fraction: float, images_per_s: float) -> None:
-            nonlocal shown
-            percent = int(100 * fraction)
-            if percent > shown:
-                shown = percent
-                tell(Progress("preparing", fraction, images_per_s))
-
-        dataset = prepare(self.config, job.image_size, progress)
+        dataset = prepare(self.config, job.image_size, throttled(tell, "preparing"))
         for path, reason in dataset.skipped:
             tell(Note("preprocess", "warning", f"{printable(path)}: set aside: {reason}"))
         return Prepared(dataset.counts, len(dataset.skipped))

@@ -11,6 +11,7 @@ import os
 import signal
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from pneumod.messages import Activity
 HEADER = struct.Struct("<I")
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 NICENESS = 5
+PROGRESS_S = 0.25  # the least time between two reports
 
 
 class Progress(Struct, frozen=True, tag=True):
@@ -79,6 +81,20 @@ def die_with_parent() -> None:
     """
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def throttled(tell: Tell, activity: Activity) -> Callable[[float, float], None]:
+    """A watcher (share done in [0, 1], samples a second) that reports an activity's progress every PROGRESS_S."""
+    told_s = -PROGRESS_S
+
+    def watch(fraction: float, samples_per_s: float) -> None:
+        nonlocal told_s
+        now_s = time.monotonic()
+        if now_s - told_s >= PROGRESS_S or fraction >= 1.0:
+            told_s = now_s
+            tell(Progress(activity, fraction, samples_per_s))
+
+    return watch
 
 
 def claim_stdout() -> BinaryIO:

@@ -10,24 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pneumod.blobs import BlobFolder
-from pneumod.children.protocol import Progress, Tell, claim_stdout, serve
+from pneumod.children.protocol import Progress, Tell, claim_stdout, serve, throttled
 from pneumod.config import NodeConfig, load
 from pneumod.core.jobs import Export, Exported, Initialise, Initialised, Job, Outcome, Train, Trained
 from pneumod.errors import DataError, PneumodError
-from pneumod.images.batch import Watch
 from pneumod.images.cache import Dataset, prepare
 from pneumod.learning.aggregate import exponents_of
 from pneumod.learning.checkpoint import checkpoint_document
 from pneumod.learning.codec import update_document
 from pneumod.learning.export import write_export
 from pneumod.learning.weights import Model, model_document, read_model
-from pneumod.messages import Activity, BlobRef, RunSettings
+from pneumod.messages import BlobRef, RunSettings
 from pneumod.wire import encode_document
 
 if TYPE_CHECKING:
     from pneumod.learning import train
-
-PROGRESS_S = 0.25  # the least time between two reports
 
 
 class Jobs:
@@ -68,12 +65,12 @@ class Jobs:
         tell(Progress("scoring", 0.0))
         trainer = self._trainer_for(opened.settings)
         base = self._load(trainer, opened.base)
-        scores = trainer.score(images.val.pixels, images.val.labels, _throttled(tell, "scoring"))
+        scores = trainer.score(images.val.pixels, images.val.labels, throttled(tell, "scoring"))
         if not opened.train:
             return Trained(scores, None, 0, None, 0)
         started = time.monotonic()
         seed = (opened.settings.seed, self.config.node_id, opened.round)
-        watch = _throttled(tell, "training")
+        watch = throttled(tell, "training")
         work = trainer.train(images.train.pixels, images.train.labels, opened.class_weights, seed, watch)
         train_ms = round((time.monotonic() - started) * 1000)
         document = update_document(list(work.deltas.values()), base, opened, work.samples)
@@ -117,23 +114,9 @@ class Jobs:
 
     def _images(self, image_size: int, tell: Tell) -> Dataset:
         if self._dataset is None or self._dataset[0] != image_size:
-            watch = _throttled(tell, "preparing")
+            watch = throttled(tell, "preparing")
             self._dataset = image_size, prepare(self.config, image_size, watch)
         return self._dataset[1]
-
-
-def _throttled(tell: Tell, activity: Activity) -> Watch:
-    """A watcher that reports the progress of `activity`, at most every PROGRESS_S."""
-    told_s = -PROGRESS_S
-
-    def watch(fraction: float, samples_per_s: float) -> None:
-        nonlocal told_s
-        now_s = time.monotonic()
-        if now_s - told_s >= PROGRESS_S or fraction >= 1.0:
-            told_s = now_s
-            tell(Progress(activity, fraction, samples_per_s))
-
-    return watch
 
 
 def main() -> int:

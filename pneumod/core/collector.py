@@ -5,7 +5,7 @@ An answer goes through three steps: its TrainResult came, its update was fetched
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from itertools import pairwise
 
 from pneumod.core.jobs import Check, Fetch, Job
@@ -16,7 +16,7 @@ from pneumod.messages import LeftOut, RoundOpen, Takeover, TrainResult
 REJOIN_MS = 15_000  # how long a round that is else complete waits for a node that died
 SLACK_BYTES = 64 * 1024  # of an update over its base: another header
 MAX_RESTARTS = 3  # of a node that has not answered; then it is not waited for
-MAX_LOST = 3  # fetches of one node's update that fail: then it counts as lost
+MAX_LOST = 3  # fetches, or checks, of one node's update that fail: then it doesn't count
 MAX_FETCHES = 4  # updates on their way to the master at one time
 PUT_OFF_FACTOR = 1.5  # of the time that a slow node seems to need still
 SHORTEST_PUT_OFF_MS = 10_000
@@ -38,9 +38,10 @@ class Collector:
         self.results: dict[int, TrainResult] = {}
         self.accepted: dict[int, TrainResult] = {}
         self.refused: dict[int, str] = {}
+        self.waiting: deque[int] = deque()  # nodes whose answers are to be fetched or checked
         self.pending: dict[Job, int] = {}  # fetches and checks under way, with their node
         self.boots: dict[int, set[int]] = {}  # of nodes that have not answered
-        self.lost: Counter[int] = Counter()  # fetches that failed, by node
+        self.lost: Counter[Job] = Counter()  # fetches and checks that failed
 
     def hear_result(self, node: int, result: TrainResult) -> None:
         """Take an answer; its update is fetched from the sender."""
@@ -59,7 +60,8 @@ class Collector:
             self._refuse(node, "more samples than the node reported")
             return
         self.results[node] = result
-        self._fetch()
+        self.waiting.append(node)
+        self.fetch()
 
     def job_done(self, job: Job) -> bool:
         """Whether the job was one of this round's."""
@@ -68,22 +70,28 @@ class Collector:
             return False
         if isinstance(job, Fetch):
             self.state.held.add(job.blob.digest)
-            self._check(node, self.results[node])
+            self.waiting.appendleft(node)
         elif isinstance(job, Check):
             self.accepted[node] = self.results[node]
-        self._fetch()
+        self.fetch()
         return True
 
-    def job_failed(self, job: Job, why: str) -> bool:
-        """Whether the job was one of this round's. A lost fetch lets the node answer again; a bad update doesn't."""
+    def job_failed(self, job: Job, why: str, again: bool) -> bool:
+        """Whether the job was one of this round's. Only a bad update leaves its node out at once."""
         node = self.pending.pop(job, None)
         if node is None:
             return False
-        del self.results[node]
-        self.lost[node] += isinstance(job, Fetch)
-        if isinstance(job, Check) or self.lost[node] >= MAX_LOST:
+        self.lost[job] += 1
+        if isinstance(job, Check):
+            again = again or not {self.opened.base.digest, job.update.digest} <= self.state.held
+        if self.lost[job] >= MAX_LOST or not (again or isinstance(job, Fetch)):
+            del self.results[node]
             self._refuse(node, why)
-        self._fetch()
+        elif isinstance(job, Fetch):
+            del self.results[node]
+        else:
+            self.waiting.appendleft(node)
+        self.fetch()
         return True
 
     def over(self) -> bool:
@@ -148,22 +156,22 @@ class Collector:
         text = f"round {self.opened.round}: {told}; its deadline is put off by {(until_ms - now) // 1_000} s"
         self.state.log("master", text, "warning")
 
-    def _fetch(self) -> None:
-        """Fetch and check the updates that came, a few at a time; a round that only scores has none."""
-        for node in sorted(self.results):
-            result = self.results[node]
-            if node in self.accepted or node in self.pending.values():
-                continue
-            if result.update is None:
-                self.accepted[node] = result
-            elif result.update.digest in self.state.held:
-                self._check(node, result)
-            elif sum(isinstance(job, Fetch) for job in self.pending) < MAX_FETCHES:
-                self._begin(Fetch(result.update, (node,), announced=False), node)
-
-    def _check(self, node: int, result: TrainResult) -> None:
-        assert result.update is not None
-        self._begin(Check(node, result.update, result.samples, self.opened), node)
+    def fetch(self) -> None:
+        """Fetch and check the updates that came, in their order, a few at a time; a round that only scores has none."""
+        while self.waiting:
+            node = self.waiting[0]
+            update, samples = self.results[node].update, self.results[node].samples
+            if update is None:
+                self.accepted[node] = self.results[node]
+            elif update.digest not in self.state.held:
+                if sum(isinstance(job, Fetch) for job in self.pending) >= MAX_FETCHES:
+                    return
+                self._begin(Fetch(update, (node,), announced=False), node)
+            elif self.opened.base.digest in self.state.held:
+                self._begin(Check(node, update, samples, self.opened), node)
+            else:
+                return  # the base was damaged, and is fetched again
+            self.waiting.popleft()
 
     def _begin(self, job: Job, node: int) -> None:
         self.pending[job] = node

@@ -77,6 +77,7 @@ class Conductor:
             self.open_round()
         elif self.phase == "collecting" and self.collector is not None:
             self.note = notes.collecting(self.collector)
+            self.collector.fetch()
             self.look()
         elif self.phase == "handing" and heirs_hold(self.state, self.members, late=over):
             self.phase, self.note = "idle" if run_on(self.state) is None else "waiting", ""
@@ -242,9 +243,9 @@ class Conductor:
         elif isinstance(job, Fetch) and self.phase == "preparing":
             self.prepare()
 
-    def job_failed(self, job: Job, why: str) -> None:
+    def job_failed(self, job: Job, why: str, again: bool) -> None:
         """A node's update that can't be had or used is the collector's; else settle again in a moment."""
-        if self.collector is not None and self.collector.job_failed(job, why):
+        if self.collector is not None and self.collector.job_failed(job, why, again):
             self.look()
         elif (self.phase == "closing" and isinstance(job, Close)) or isinstance(job, Initialise):
             self.phase, self.phase_until_ms = "gathering", self.state.now_ms + RETRY_MS

@@ -47,6 +47,7 @@ class JobDone(Struct, frozen=True):
 class JobFailed(Struct, frozen=True):
     job: Job
     why: str
+    again: bool = False  # the child died or hung: the work itself may be good
 
 
 class BlobsFound(Struct, frozen=True):

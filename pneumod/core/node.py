@@ -72,11 +72,11 @@ class Node:
             case ev.Received() if self._admit(event):
                 self._hear(event)
             case ev.JobProgress(job=job) if job in state.running:
-                self.pulse.progress[job] = event
-            case ev.JobDone(job=job, outcome=outcome) if self._end(job):
+                state.progress[job] = event
+            case ev.JobDone(job=job, outcome=outcome) if state.end(job):
                 self._job_done(job, outcome)
-            case ev.JobFailed(job=job, why=why) if self._end(job):
-                self._job_failed(job, why)
+            case ev.JobFailed(job=job, why=why, again=again) if state.end(job):
+                self._job_failed(job, why, again)
             case ev.BlobsFound(digests=digests):
                 self.trainee.lose(digests)
             case ev.Vitals():
@@ -98,6 +98,8 @@ class Node:
             case ev.Stopping():
                 self._stop()
                 return state.take()
+        if isinstance(event, ev.Received) and event.kind == "beat" and not state.actions:
+            return []  # thousands come to a master; what is due by the time comes with a Tick
         self._tick()
         return state.take()
 
@@ -175,10 +177,6 @@ class Node:
         else:
             self.election.hear_gone(node, gone)
 
-    def _end(self, job: Job) -> bool:
-        self.pulse.progress.pop(job, None)
-        return self.state.end(job)
-
     def _job_done(self, job: Job, outcome: object) -> None:
         if isinstance(job, Prepare) and isinstance(outcome, Prepared):
             self.state.counts = outcome.counts
@@ -191,7 +189,7 @@ class Node:
         if self.conductor is not None:
             self.conductor.job_done(job, outcome)
 
-    def _job_failed(self, job: Job, why: str) -> None:
+    def _job_failed(self, job: Job, why: str, again: bool) -> None:
         if isinstance(job, Prepare):
             self.state.log("worker", f"the images can't be prepared, trying again in 30 s: {why}", "warning")
             self.prepare_at_ms = self.state.now_ms + PREPARE_AGAIN_MS
@@ -199,7 +197,7 @@ class Node:
             self.crew.puller.job_failed(job, why)
         elif self._is_masters(job):
             if self.conductor is not None:
-                self.conductor.job_failed(job, why)
+                self.conductor.job_failed(job, why, again)
                 self._pass_on(self.conductor)
         else:
             self.trainee.job_failed(job, why)

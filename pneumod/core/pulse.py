@@ -5,8 +5,7 @@ Each goes out every so often, and at once when what it tells has changed.
 
 from __future__ import annotations
 
-from pneumod.core.events import JobProgress
-from pneumod.core.jobs import Check, Close, Export, Fetch, Initialise, Job, Prepare, Train
+from pneumod.core.jobs import Check, Close, Export, Fetch, Initialise, Prepare, Train
 from pneumod.core.state import State
 from pneumod.messages import Activity, Beacon, Beat, Card
 
@@ -32,7 +31,6 @@ class Pulse:
         self.state = state
         self.card = card
         self.share_counts = share_counts
-        self.progress: dict[Job, JobProgress] = {}
         self.card_at_ms = self.beat_at_ms = self.beacon_at_ms = 0
         self.beat: Beat | None = None  # the last that was said
         self.beacon: Beacon | None = None
@@ -77,7 +75,7 @@ class Pulse:
         for type_, name in ACTIVITIES if state.running else ():
             job = next((job for job in state.running if isinstance(job, type_)), None)
             if job is not None:
-                told = self.progress.get(job)
+                told = state.progress.get(job)
                 activity, fraction = (told.activity, told.fraction) if told else (name, 0.0)
                 samples_per_s = told.samples_per_s if told else 0.0
                 break

@@ -29,7 +29,7 @@ class Run:
         self.state.held |= {blob.digest for blob in closed.blobs}
         self.trainee.hear_closed(closed)
         self.state.say("closed", closed)
-        for blob in closed.blobs:
+        for blob in sorted(closed.blobs, key=lambda blob: blob.size_bytes):  # a small one doesn't wait behind the model
             self.state.actions.append(Broadcast(blob.digest))
         if closed.ended is not None:
             self.state.log("master", f"{closed.run} has ended: {closed.ended}")

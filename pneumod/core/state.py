@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from pneumod.core.actions import Action, Cancel, Durable, Log, Persist, Publish, Start
-from pneumod.core.events import Vitals
+from pneumod.core.events import JobProgress, Vitals
 from pneumod.core.jobs import Job
 from pneumod.messages import NO_TERM, ClassCounts, Message, RoundClosed, RunSpec, Term
 
@@ -42,6 +42,7 @@ class State:
             None  # the run and round that this node, unable to close it, left to others
         )
         self.running: dict[Job, None] = {}  # in the order of their start
+        self.progress: dict[Job, JobProgress] = {}  # of those that told
         self.cancelled: list[Job] = []  # their end is still to come
         self.actions: list[Action] = []
 
@@ -78,6 +79,7 @@ class State:
 
     def end(self, job: Job) -> bool:
         """Note that a job ended; False if it had been cancelled, so that its end means nothing."""
+        self.progress.pop(job, None)
         if job in self.cancelled:
             self.cancelled.remove(job)
             return False

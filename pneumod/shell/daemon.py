@@ -42,7 +42,7 @@ class Daemon:
 
     def __init__(self, config: NodeConfig, trainer: str = TRAINER) -> None:
         self.config = config
-        self.store = Store(config.state_dir)
+        self.store = Store(config.state_dir, config.cluster)
         boot, durable, held = self.store.load()
         cores = os.cpu_count() or 1
         card = Card(config.name, __version__, cores)

@@ -35,6 +35,7 @@ log = component("worker")
 class StateFile(Struct, frozen=True):
     boot: Annotated[int, Meta(ge=0, le=MAX_BOOT)]
     durable: Durable
+    cluster: str = ""
 
 
 class Store:
@@ -54,8 +55,9 @@ class Store:
         PneumodError: another daemon uses the directory, or it can't be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cluster: str = "") -> None:
         self.folder = folder
+        self.cluster = cluster
         self.path = folder / "state.msgpack"
         self.receipts = Receipts(folder / "receipts")
         self.missing: ReceiptMissing | None = None  # at the start
@@ -145,13 +147,16 @@ class Store:
             body, check = data[:-CHECK_BYTES], data[-CHECK_BYTES:]
             if blake2b(body, digest_size=CHECK_BYTES).digest() != check:
                 raise WireError("its digest differs")
-            return msgspec.convert(wire.unpack(body), StateFile)
+            state = msgspec.convert(wire.unpack(body), StateFile)
+            if self.cluster and state.cluster not in ("", self.cluster):
+                raise WireError(f"it is of cluster {state.cluster}, this node is of {self.cluster}")
+            return state
         except FileNotFoundError:
             return None
         except (WireError, msgspec.ValidationError) as error:
             aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
             os.replace(self.path, aside)
-            log.error("%s is damaged (%s): set aside as %s; the master tells the rest", self.path, error, aside.name)
+            log.error("%s can't be used (%s): set aside as %s; the master tells the rest", self.path, error, aside.name)
             return None
 
     def _read_boot(self) -> list[int]:
@@ -163,7 +168,7 @@ class Store:
         return [boot] if 0 <= boot < MAX_BOOT else []
 
     def _write(self, durable: Durable) -> None:
-        body = wire.pack(StateFile(self._boot, durable))
+        body = wire.pack(StateFile(self._boot, durable, self.cluster))
         write_atomic(self.path, body + blake2b(body, digest_size=CHECK_BYTES).digest())
 
     def _archive(self, digest: str, run: str, round_: int) -> ReceiptMissing | None:

@@ -15,7 +15,7 @@ import msgspec
 
 from pneumod.children import protocol
 from pneumod.core.events import Event, JobDone, JobFailed, JobProgress
-from pneumod.core.jobs import Check, Close, Export, Initialise, Job, Prepare, Train
+from pneumod.core.jobs import Check, Close, Export, Initialise, Job, Prepare, Train, Work
 from pneumod.errors import WireError
 from pneumod.logs import Component, component
 
@@ -29,7 +29,7 @@ MAX_JOBS = 20_000  # that wait: a master checks an update of every node
 # A child that sends no frame for so long hangs. Every job reports its progress each second or two, but for the calls
 # into TensorFlow and numpy that can't be interrupted; the limits leave room for a machine that is 20 times slower.
 QUIET_S: dict[type[Job], float] = {
-    Prepare: 120.0, Train: 120.0, Check: 120.0, Close: 300.0, Initialise: 300.0, Export: 600.0,
+    Prepare: 120.0, Train: 120.0, Work: 120.0, Check: 120.0, Close: 300.0, Initialise: 300.0, Export: 600.0,
 }  # fmt: skip
 START_S = 180.0  # more for the first job of a child, which imports its libraries
 
@@ -94,13 +94,13 @@ class Worker:
         except TimeoutError:
             await self._end()
             self.log.warning("the child %s sent nothing for %.0f s: it was ended", self.module, limit_s)
-            return JobFailed(job, "the child hung")
+            return JobFailed(job, "the child hung", again=True)
         except (OSError, asyncio.IncompleteReadError, WireError, msgspec.ValidationError) as error:
             code = await self._end()
             if self._unwanted:
                 return JobFailed(job, "cancelled")
             self.log.warning("the child %s died (%s): %s", self.module, code, self._last_line or error)
-            return JobFailed(job, f"the child died ({code})")  # may go on the bus: no words of the child's
+            return JobFailed(job, f"the child died ({code})", again=True)  # may go on the bus: no words of the child's
 
     async def _ask(self, job: Job, limit_s: float) -> JobDone | JobFailed:
         """Hand a job to the child and read frames until its end.

@@ -210,3 +210,15 @@ def test_a_node_that_loses_its_connection_often_is_waited_for() -> None:
         solo.peers[3] = beat(connection=connection, closed=solo.durable.closed)
         solo.advance(2_500)
     assert solo.phase == "collecting"
+
+
+def test_a_check_whose_child_died_is_tried_again() -> None:
+    solo, opened = in_round(2)
+    take_in(solo, 1)
+    solo.hear(2, "result", result_of(2, opened))
+    solo.finish(solo.running(Fetch))
+    for _ in range(MAX_LOST - 1):
+        solo.step(JobFailed(solo.running(Check), "the child died (-9)", again=True))
+    solo.finish(solo.running(Check))
+    assert solo.phase == "closing"
+    assert left_out(solo.running(Close)) == []

@@ -122,6 +122,7 @@ def test_the_receipt_says_who_counted_and_who_was_left_out(cluster: Cluster) -> 
         "base": cluster.before.model.digest,
         "model": closed.model.digest,
         "previous": None,
+        "previous_bytes": None,
         "counted": [[1, 30, contributions[0].update.digest]],  # type: ignore[union-attr]
         "left_out": [[3, "no update by the deadline"]],
         "metrics": {"auc": 0.75, "loss": 0.5, "images": 40},

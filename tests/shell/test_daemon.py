@@ -17,15 +17,17 @@ import yaml
 from msgspec.structs import replace
 
 from pneumod.broker.embedded import HOST, free_port
+from pneumod.bus import Incoming
 from pneumod.config import NodeConfig, load
 from pneumod.core import events as ev
 from pneumod.core.actions import Action, Durable, Halt, Persist
 from pneumod.demo import phantom
 from pneumod.demo.cluster import Broker
 from pneumod.errors import PneumodError
-from pneumod.messages import BlobRef, Card, Envelope, Gone, Term
+from pneumod.messages import NO_TERM, BlobRef, BlobWant, Card, Envelope, Gone, Term
 from pneumod.shell.daemon import Daemon, run_daemon
 from pneumod.shell.store import Store
+from pneumod.topics import KINDS, Address
 from tests.core.pair import beacon, result_of
 from tests.examples import OPENED
 from tests.integration.test_demo import processes_that_name
@@ -76,6 +78,13 @@ async def line_with(process: subprocess.Popen[str], text: str) -> str:
     line = await asyncio.get_running_loop().run_in_executor(None, read)
     assert line, f"it ended without {text!r}"
     return line
+
+
+def stopped(daemon: Daemon) -> None:
+    """End a daemon that was never run."""
+    daemon.store.close()
+    if daemon._timer is not None:
+        daemon._timer.cancel()
 
 
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
@@ -219,6 +228,19 @@ def test_an_unusable_state_directory_is_a_pneumod_error(tmp_path: Path, images: 
         run_daemon(replace(written(tmp_path, images, free_port()), state_dir=tmp_path / "file" / "below"))
 
 
+async def test_who_has_gone_is_sent_nothing_more(tmp_path: Path, images: Path) -> None:
+    daemon = Daemon(written(tmp_path, images, free_port()))
+    try:
+        daemon.transfers.may_have = lambda *_: True
+        for node in ("1", "2"):
+            daemon.transfers.hear_want(node, BlobWant("f" * 64, (0,)))
+        gone = Envelope("2", NO_TERM, Gone(1, 1))
+        daemon._received(Incoming(Address("2", KINDS["gone"]), gone, False, b""))
+        assert daemon.transfers._waiting == {("f" * 64, "1")}
+    finally:
+        stopped(daemon)
+
+
 async def test_an_update_is_served_to_the_master_only(tmp_path: Path, images: Path) -> None:
     config = written(tmp_path, images, free_port())
     term = Term(9, -1, 50)
@@ -242,6 +264,4 @@ async def test_an_update_is_served_to_the_master_only(tmp_path: Path, images: Pa
         assert not may_have("op-watch-eve", model.digest)
         assert not may_have("1", BlobRef("f" * 64, 1).digest)
     finally:
-        daemon.store.close()
-        assert daemon._timer is not None
-        daemon._timer.cancel()
+        stopped(daemon)

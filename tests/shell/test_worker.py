@@ -66,7 +66,7 @@ async def test_a_child_that_dies_fails_its_job_and_the_next_gets_a_new_one(
 ) -> None:
     bench.submit(DO, Prepare(child.DIE), DO)
     before, died, after = await bench.ends(3)
-    assert died == JobFailed(Prepare(child.DIE), "the child died (-9)"), "a reason may go on the bus"
+    assert died == JobFailed(Prepare(child.DIE), "the child died (-9)", again=True), "a reason may go on the bus"
     assert any("the last words" in record.getMessage() for record in caplog.records), "the node's log says more"
     assert pid_of(before) != pid_of(after)
 
@@ -88,7 +88,7 @@ async def test_a_child_that_cannot_start_says_why(tmp_path: Path, caplog: pytest
     async with running(asyncio.create_task(bench.worker.run())):
         bench.submit(DO)
         (failed,) = await bench.ends(1)
-    assert failed == JobFailed(DO, "the child died (1)")
+    assert failed == JobFailed(DO, "the child died (1)", again=True)
     assert any("No module named pneumod.no_such_child" in record.getMessage() for record in caplog.records)
 
 
@@ -100,6 +100,13 @@ async def test_a_frame_that_is_none_fails_the_job_only(tmp_path: Path, monkeypat
         bench.submit(DO, DO)
         ends = await bench.ends(2)
     assert [type(event) for event in ends] == [JobFailed, JobFailed]
+
+
+async def test_the_daemon_goes_before_its_children(bench: Bench) -> None:
+    bench.submit(DO)
+    (done,) = await bench.ends(1)
+    mine, childs = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, pid_of(done)))
+    assert childs == min(19, mine + protocol.NICENESS)
 
 
 async def test_what_a_library_prints_does_not_harm_the_frames(bench: Bench) -> None:

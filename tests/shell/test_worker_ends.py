@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import get_args
 
 import pytest
 
 from pneumod.core.events import JobDone, JobFailed, JobProgress
-from pneumod.core.jobs import Prepare, Train
+from pneumod.core.jobs import Fetch, Job, Prepare, Train
 from pneumod.shell.worker import QUIET_S
 from tests.shell import child
 from tests.shell.bench import DO, TRAIN, Bench, pid_of
@@ -83,13 +84,17 @@ async def test_a_cancelling_that_comes_after_the_end_is_not_kept_for_the_next(be
     assert [type(event) for event in await bench.ends(2)] == [JobDone, JobDone]
 
 
+def test_every_job_of_a_child_has_a_limit() -> None:
+    assert set(QUIET_S) == set(get_args(Job)) - {Fetch}
+
+
 async def test_a_child_that_hangs_is_ended_and_the_next_job_gets_a_new_one(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(QUIET_S, Train, 0.3)
     bench.submit(TRAIN, DO)
     hung, after = await bench.ends(2)
-    assert hung == JobFailed(TRAIN, "the child hung")
+    assert hung == JobFailed(TRAIN, "the child hung", again=True)
     assert isinstance(after, JobDone)
 
 
@@ -103,7 +108,7 @@ async def test_a_frozen_child_that_does_not_even_read_its_job_is_ended(
     monkeypatch.setattr("pneumod.shell.worker.START_S", LIMIT_S)
     bench.submit(DO, DO)
     _, hung, after = await bench.ends(3)
-    assert hung == JobFailed(DO, "the child hung")
+    assert hung == JobFailed(DO, "the child hung", again=True)
     assert pid_of(after) != pid_of(done)
 
 
