@@ -17,6 +17,7 @@ REJOIN_MS = 15_000  # how long a round that is else complete waits for a node th
 SLACK_BYTES = 64 * 1024  # of an update over its base: another header
 MAX_RESTARTS = 3  # of a node that has not answered; then it is not waited for
 MAX_LOST = 3  # fetches, or checks, of one node's update that fail: then it doesn't count
+MAX_PENDING = 8  # fetches and checks under way at one time
 MAX_FETCHES = 4  # updates on their way to the master at one time
 PUT_OFF_FACTOR = 1.5  # of the time that a slow node seems to need still
 SHORTEST_PUT_OFF_MS = 10_000
@@ -94,6 +95,11 @@ class Collector:
         self.fetch()
         return True
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether everyone's answer counts or is refused."""
+        return len(self.accepted) + len(self.refused) >= len(self.opened.who)
+
     def over(self) -> bool:
         """Whether nobody is worth waiting for: all are in, out, or dead for long enough."""
         for node in [n for n, seen in self.progress.items() if 0.0 < self.members.progress(n) < seen]:
@@ -158,7 +164,7 @@ class Collector:
 
     def fetch(self) -> None:
         """Fetch and check the updates that came, in their order, a few at a time; a round that only scores has none."""
-        while self.waiting:
+        while self.waiting and len(self.pending) < MAX_PENDING:
             node = self.waiting[0]
             update, samples = self.results[node].update, self.results[node].samples
             if update is None:

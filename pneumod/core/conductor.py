@@ -128,7 +128,7 @@ class Conductor:
     def hear_result(self, node: int, result: TrainResult) -> None:
         if self.collector is not None and self.phase == "collecting":
             self.collector.hear_result(node, result)
-            self.look()
+            self._look_if_complete()
 
     def hear_operator(self, sender: str, request: StartRun | StopRun, correlation: bytes) -> None:
         """Start a run, end it at once, or say why not."""
@@ -214,6 +214,11 @@ class Conductor:
         self.phase = "closing"
         self.state.start(job)
 
+    def _look_if_complete(self) -> None:
+        """The last answer closes a round at once; who is missing is looked for at each tick."""
+        if self.collector is not None and self.collector.is_complete:
+            self.look()
+
     def _abandon(self, collector: Collector, needed: int) -> None:
         """Tell why too few answers counted. Nodes that are gone may come back; refusals count as a setback."""
         here = any(self.members.is_live(node) for node in collector.missing())
@@ -234,7 +239,7 @@ class Conductor:
 
     def job_done(self, job: Job, outcome: object) -> None:
         if self.collector is not None and self.collector.job_done(job):
-            self.look()
+            self._look_if_complete()
         elif isinstance(job, Initialise) and isinstance(outcome, Initialised):
             if self.state.durable.closed is None and job.spec == self.state.durable.spec:
                 self._publish(first_of(job.spec, outcome, self.state.durable.term))
@@ -246,7 +251,7 @@ class Conductor:
     def job_failed(self, job: Job, why: str, again: bool) -> None:
         """A node's update that can't be had or used is the collector's; else settle again in a moment."""
         if self.collector is not None and self.collector.job_failed(job, why, again):
-            self.look()
+            self._look_if_complete()
         elif (self.phase == "closing" and isinstance(job, Close)) or isinstance(job, Initialise):
             self.phase, self.phase_until_ms = "gathering", self.state.now_ms + RETRY_MS
             key = run_key(self.state)

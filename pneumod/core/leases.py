@@ -23,16 +23,17 @@ Key = tuple[int, str, int]  # owner, batch, item
 class Batch:
     """One owner's items: each is done, leased or free."""
 
-    def __init__(self, offer: Offer) -> None:
+    def __init__(self, offer: Offer, boot: int) -> None:
         self.offer = offer
+        self.boot = boot  # of the owner
         self.leased: dict[int, int] = {}  # item -> node
         self.free = OrderedDict.fromkeys(item for item in range(offer.items) if not is_done(offer, item))
 
-    def continues(self, offer: Offer) -> bool:
-        """Whether an offer is this batch, a little further."""
+    def continues(self, offer: Offer, boot: int) -> bool:
+        """Whether an offer is this batch, further or as it was before; an owner that lost its disk starts anew."""
         mine = self.offer
         same = (mine.batch, mine.skill, mine.items) == (offer.batch, offer.skill, offer.items)
-        return same and _bits(mine) & ~_bits(offer) == 0
+        return same and (boot == self.boot or _bits(mine) & ~_bits(offer) == 0)
 
     @property
     def is_open(self) -> bool:
@@ -88,17 +89,19 @@ class Leases:
                 self._end(node, key)
 
     def _offered(self, owner: int, offer: Offer) -> None:
-        known = self.batches.get(owner)
+        known, boot = self.batches.get(owner), self.members.boot(owner)
         if _bits(offer).bit_count() >= offer.items:
             self._forget(owner)
-        elif known is not None and known.continues(offer):
-            known.offer = offer
+        elif known is not None and known.continues(offer, boot):
+            if _bits(known.offer) & ~_bits(offer):
+                return  # an old one that comes late
+            known.offer, known.boot = offer, boot
             for item in [item for item in known.leased if is_done(offer, item)]:
                 self._end(known.leased[item], (owner, offer.batch, item))
         elif known is not None or len(self.batches) < MAX_BATCHES:
             if known is not None and known.offer.batch != offer.batch:
                 self._forget(owner)
-            batch = self.batches[owner] = Batch(offer)
+            batch = self.batches[owner] = Batch(offer, boot)
             for node, leases in self.until_ms.items():  # who holds items of it has told so before
                 for _, _, item in [key for key in leases if key[:2] == (owner, offer.batch)]:
                     if item in batch.free:

@@ -223,7 +223,7 @@ class Node:
         self.conductor = None
         self.election.leading = False
         self.election.master_lost()
-        self.trainee.obey(None, ())
+        self.trainee.obey(None, (), 0)
 
     def _hand_over(self, conductor: Conductor) -> None:
         """Let a lower node lead, between two rounds; it must have been named, or nobody knows whose turn it is."""
@@ -255,7 +255,7 @@ class Node:
             self.conductor.dismiss()
             self.conductor = None
         self.election.disconnected()
-        self.trainee.obey(None, ())
+        self.trainee.obey(None, (), 0)
 
     def _stop(self) -> None:
         if self.conductor is not None:
@@ -290,8 +290,9 @@ class Node:
 
     def _obey(self) -> None:
         if self.conductor is not None:
-            self.trainee.obey(self.state.id, holders(self.state, self.conductor.members))
+            self.trainee.obey(self.state.id, holders(self.state, self.conductor.members), 0)
             self.crew.obey(self.state.id, self.conductor.leases.is_open)
         else:
-            self.trainee.obey(self.election.master, self.election.heirs)
+            live = self.election.beacon.live if self.election.beacon is not None else 0
+            self.trainee.obey(self.election.master, self.election.heirs, live)
             self.crew.obey(self.election.master, self.election.has_work)

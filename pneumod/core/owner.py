@@ -36,6 +36,7 @@ class Owner:
         self.leader: int | None = None
         self.is_open = False  # the master has items
         self.left = _left(state.durable.batch)  # items that are not done
+        self.told = False  # the master knows what is done
         self.offer_at_ms = 0
         self.commit_at_ms: int | None = None
         self.group: dict[int, set[int]] = {}  # items taken but not yet persisted, with the nodes that wait
@@ -87,13 +88,14 @@ class Owner:
         if self.commit_at_ms is not None and now >= self.commit_at_ms:
             self._commit(batch)
         if self._offers() and now >= self.offer_at_ms:
+            self.told = True
             self.offer_at_ms = now + OFFER_MS
             self.state.say("offer", self.state.durable.batch, dest=str(self.leader))
 
     def _offers(self) -> bool:
         """A batch that is done is still offered while the master has items: they may be this one's."""
         there = self.state.durable.batch is not None and self.leader is not None and self.state.connected
-        return there and (self.left > 0 or self.is_open)
+        return there and (self.left > 0 or self.is_open or not self.told)
 
     def _attempts(self, item: int, node: int) -> int:
         """How often an item failed, with this time; what a node says again within a lease is one failure."""
@@ -112,6 +114,7 @@ class Owner:
             for node in sorted(self.group[item]):
                 self.state.say("taken", Taken(batch.batch, item), dest=str(node))
         self.left -= len(self.group)
+        self.told = False
         self.group, self.commit_at_ms, self.offer_at_ms = {}, None, self.state.now_ms
 
 

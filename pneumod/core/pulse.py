@@ -49,7 +49,8 @@ class Pulse:
     def say_beacon(self, beacon: Beacon) -> None:
         now = self.state.now_ms
         if beacon != self.beacon:
-            self.beacon_at_ms = min(self.beacon_at_ms, max(now, self.beacon_ms + HURRY_MS))
+            apart_ms = min(BEAT_MS, HURRY_MS + beacon.live)  # each goes to everyone: many nodes, few beacons
+            self.beacon_at_ms = min(self.beacon_at_ms, max(now, self.beacon_ms + apart_ms))
         if now >= self.beacon_at_ms:
             self.beacon, self.beacon_ms, self.beacon_at_ms = beacon, now, now + BEAT_MS
             self.state.say("beacon", beacon)

@@ -13,6 +13,8 @@ from pneumod.core.state import State, standing
 from pneumod.messages import NO_TERM, BlobRef, Report, RoundClosed, RoundOpen, RunSpec, Term, TrainResult
 
 REPORT_MS = 10_000
+SPREAD = 4  # nodes that report to a new master in 1 ms; more at once would overflow its queue at the broker
+SPREAD_STEP = 7_919  # a prime, so that neighbouring ids are spread too
 RETRY_MS = 2_000
 RETRY_LIMIT_MS = 60_000
 
@@ -37,8 +39,8 @@ class Trainee:
         dues = [due for due in (self.report_at_ms if self.leader is not None else None, self.retry_at_ms) if due]
         return min(dues, default=None)
 
-    def obey(self, leader: int | None, holders: tuple[int, ...]) -> None:
-        """The master, or its heirs, may have changed; a new reign gets a report at once."""
+    def obey(self, leader: int | None, holders: tuple[int, ...], live: int) -> None:
+        """The master, or its heirs, may have changed; a new reign gets a report at once, thousands a little spread."""
         reign = (leader, self.state.durable.term)
         changed = leader is not None and reign != self.reign
         self.leader, self.reign, before = leader, reign, self.holders
@@ -46,7 +48,8 @@ class Trainee:
         if self.holders != before and not changed:
             self.pursue()
         if changed:
-            self.report_at_ms, self.retry_at_ms, self.retry_wait_ms = self.state.now_ms, None, RETRY_MS
+            self.report_at_ms = self.state.now_ms + self.state.id * SPREAD_STEP % max(1, live // SPREAD)
+            self.retry_at_ms, self.retry_wait_ms = None, RETRY_MS
             self.pursue()
 
     def tick(self) -> None:

@@ -58,6 +58,7 @@ class Daemon:
             config.roster,
         )
         self.link = Link(config, boot, self._connected, self._disconnected, self._received)
+        self.link.led = durable.term.node == config.node_id
         self.transfers = Transfers(self.link, self.store, self._from_job, self._may_have)
         self.trainer = Worker(trainer, config.path, "train", self._from_job)
         self.light = Worker("pneumod.children.light", config.path, "preprocess", self._from_job)

@@ -70,6 +70,7 @@ class Link:
         self.disconnected = disconnected
         self.received = received
         self.number = 0  # of the connection
+        self.led = False  # under the last connection, or when this node last ran
         self.sent_bytes = self.received_bytes = 0  # of the connections before the current ones
         self.dropped: Counter[str] = Counter()
         self._control: Connection | None = None
@@ -119,6 +120,7 @@ class Link:
 
     def watch(self, on: bool) -> None:
         """Hear everyone's heartbeats, or no longer. Nothing waits for the broker's answer."""
+        self.led |= on
         if self._control is not None:
             task = asyncio.get_running_loop().create_task(self._watch(self._control, on))
             self._subscribing.add(task)
@@ -172,7 +174,9 @@ class Link:
             self.number, self._control, self._bulk = number, control, bulk
             log.info("connected to the broker at %s:%d", broker.host, broker.port)
             self._said_gone = False
-            control.send("gone", NO_TERM, Gone(self.boot, number - 1))
+            if self.led:  # its last connection may be half open: let nobody wait for that master
+                control.send("gone", NO_TERM, Gone(self.boot, number - 1))
+                self.led = False
             self.connected(number)
             try:
                 async with asyncio.TaskGroup() as group:

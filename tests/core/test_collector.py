@@ -195,6 +195,7 @@ def test_a_node_whose_update_can_not_be_had_is_left_out_in_the_end() -> None:
 def test_a_node_that_starts_again_and_again_is_not_waited_for() -> None:
     solo, _ = in_round(2, 3)
     take_in(solo, 1, 2)
+    solo.advance(1_100)
     for boot in range(2, 2 + MAX_RESTARTS):
         assert solo.phase == "collecting"
         solo.peers[3] = beat(boot=boot, closed=solo.durable.closed)

@@ -6,7 +6,7 @@ from pneumod.core.leases import OWNER_LOST_MS
 from pneumod.messages import Gone, Grant, Offer
 from pneumod.work import MAX_HELD, MAX_ITEMS
 from tests.core.items import BATCH, SITES, back, gone_silent, granted, offer, pull
-from tests.core.pair import Solo, master
+from tests.core.pair import Solo, beat, master
 
 
 def of_site(items: int) -> Solo:
@@ -85,8 +85,18 @@ def test_items_that_an_owner_lost_with_its_disk_are_granted_again() -> None:
     solo = master(2, 3, sites=SITES)
     solo.hear(2, "offer", offer(4, 0, 1))
     assert granted(solo, 3, 1) == [2]
+    solo.peers[2] = beat(boot=2)
+    solo.advance(1_000)
     solo.hear(2, "offer", offer(4))
     assert granted(solo, 3, 4, 2) == [0, 1, 3]
+
+
+def test_an_old_offer_that_comes_late_frees_nothing() -> None:
+    solo = master(2, 3, sites=SITES)
+    solo.hear(2, "offer", offer(4))
+    solo.hear(2, "offer", offer(4, 0, 1))
+    solo.hear(2, "offer", offer(4))
+    assert granted(solo, 3, 4) == [2, 3]
 
 
 def test_a_small_batch_is_not_starved_by_a_large_one_of_a_lower_id() -> None:

@@ -258,3 +258,15 @@ def test_every_item_is_delivered_once_whatever_the_order() -> None:
     assert sorted(delivered(solo)) == [(item, bytes([item]), None) for item in range(200)]
     assert len([a for a in solo.actions if isinstance(a, Deliver)]) == 200
     assert bits(solo) == [*range(200)]
+
+
+def test_the_end_of_a_batch_is_told_though_the_master_has_nothing_to_pull() -> None:
+    """All its items are leased, so the beacon tells of no work; without the last offer their leases would end first."""
+    solo = owner(1)
+    solo.hear(3, "done", done(0))
+    follow(solo, 1, solo.term, work=False)
+    solo.forget()
+    wait(solo, GROUP_MS + 300, work=False)
+    assert [message.done for message in solo.said("offer") if isinstance(message, Offer)] == [b"\x01"]
+    wait(solo, 2 * OFFER_MS, work=False)
+    assert len(solo.said("offer")) == 1
