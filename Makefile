@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint sim mosquitto clean
+.PHONY: demo test lint sim chaos mosquitto clean
 
 demo: .venv/installed
 	$(BIN)/pneumod demo $(ARGS)
@@ -21,6 +21,11 @@ lint: .venv/installed-dev
 sim: .venv/installed-dev
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(NODES),--nodes $(NODES)) $(if $(SECONDS),--seconds $(SECONDS))
+
+# Real daemons on a real Mosquitto: killed, frozen, starved. Prints a line a scenario, and a table of figures.
+# make chaos [ARGS="--list"] [ARGS="--only kill-master-collecting --repeat 20"]
+chaos: .venv/installed-dev mosquitto
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 .venv/installed: pyproject.toml
 	@echo "Installing pneumod and TensorFlow into .venv: one or two minutes, 2 GB on the disk."
@@ -41,7 +46,7 @@ mosquitto:
 		$$as_root systemctl disable --now mosquitto 2>/dev/null || true; \
 	else \
 		echo "Mosquitto is not installed and can't be installed here: the tests that need it are skipped"; \
-		echo "(tests/broker/test_mosquitto_conf.py and tests/integration). By hand: apt-get install mosquitto"; \
+		echo "(tests/broker/test_mosquitto_conf.py, tests/integration, tests/chaos). By hand: apt-get install mosquitto"; \
 	fi
 
 clean:

@@ -1,0 +1,1 @@
+"""Real daemons on a real Mosquitto, hurt on purpose."""
