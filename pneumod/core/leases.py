@@ -61,6 +61,7 @@ class Leases:
         self.state = state
         self.members = members
         self.batches: dict[int, Batch] = {}  # by owner
+        self.over: dict[int, tuple[str, int]] = {}  # by owner: its last batch that was done, and its boot then
         self.until_ms: dict[int, dict[Key, int]] = {}  # by node; also of batches that are not yet offered
         self.served = -1  # the owner that was granted last: the next ones come first
 
@@ -90,8 +91,11 @@ class Leases:
 
     def _offered(self, owner: int, offer: Offer) -> None:
         known, boot = self.batches.get(owner), self.members.boot(owner)
+        if self.over.get(owner) == (offer.batch, boot):
+            return  # an old one that comes late
         if _bits(offer).bit_count() >= offer.items:
             self._forget(owner)
+            self.over[owner] = (offer.batch, boot)
         elif known is not None and known.continues(offer, boot):
             if _bits(known.offer) & ~_bits(offer):
                 return  # an old one that comes late

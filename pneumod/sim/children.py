@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+from collections import deque
 from hashlib import blake2b
+from random import Random
+from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import Struct
+
+from pneumod.core import events as ev
 from pneumod.core import jobs as j
 from pneumod.messages import BlobRef, ClassCounts, Scores
+from pneumod.sim.clock import Span, draw
+
+if TYPE_CHECKING:
+    from pneumod.sim.machine import Machine
 
 MODEL_BYTES = 400_000
+PROGRESS_MS = 2_000  # a child that trains tells how far it is
+JOB_MS: dict[type[j.Job], Span] = {
+    j.Prepare: (50, 400),
+    j.Initialise: (500, 2_000),
+    j.Train: (2_000, 8_000),
+    j.Check: (5, 30),
+    j.Close: (20, 200),
+    j.Export: (200, 900),
+    j.Work: (20, 400),
+}
+HUNG_MS: dict[type[j.Job], int] = {  # the watchdog ends a child that answers nothing for so long
+    j.Train: 120_000,
+    j.Check: 120_000,
+    j.Close: 900_000,
+    j.Initialise: 300_000,
+    j.Export: 300_000,
+    j.Work: 60_000,
+}
+
+
+class Luck(Struct, frozen=True):
+    """How often the children fail."""
+
+    dies: float = 0.0
+    hangs: float = 0.0
 
 
 def blob(*parts: object) -> BlobRef:
@@ -41,6 +77,8 @@ def outcome_of(job: j.Job, node: int) -> j.Outcome | str:
             return j.Exported(best.model.digest)
         case j.Fetch():
             return j.Fetched()
+        case j.Work(owner=owner, batch=batch, item=item):
+            return j.Worked(f"{owner} {batch} {item}".encode())
 
 
 def made_by(outcome: j.Outcome) -> list[BlobRef]:
@@ -53,6 +91,104 @@ def made_by(outcome: j.Outcome) -> list[BlobRef]:
         case j.Trained(update=update) if update is not None:
             return [update]
     return []
+
+
+def read_by(job: j.Job) -> list[BlobRef]:
+    """The blobs that a job reads from the disk."""
+    match job:
+        case j.Train(opened=opened):
+            return [opened.base]
+        case j.Check(update=update, opened=opened):
+            return [update, opened.base]
+        case j.Close(previous=previous, contributions=contributions):
+            return [previous.model, previous.checkpoint, *(c.update for c in contributions if c.update is not None)]
+        case j.Export(best=best):
+            return [best.model]
+    return []
+
+
+class Child:
+    """One child process of a machine, as its daemon serves it: one job after the other."""
+
+    __slots__ = ("cancelled", "current", "luck", "machine", "number", "random", "took_ms", "waiting")
+
+    def __init__(self, machine: Machine, random: Random, luck: Luck) -> None:
+        self.machine = machine
+        self.random = random
+        self.luck = luck
+        self.waiting: deque[j.Job] = deque()
+        self.cancelled: list[j.Job] = []  # of those
+        self.current: j.Job | None = None
+        self.number = 0  # of the current job
+        self.took_ms = 0  # that it takes
+
+    def submit(self, job: j.Job) -> None:
+        self.waiting.append(job)
+        self._next()
+
+    def cancel(self, job: j.Job) -> None:
+        """Drop a job that waits; kill the child for one that trains. Any other runs to its end."""
+        if job == self.current:
+            if isinstance(job, j.Train):
+                self.machine.clock.after(0, self._end, self.number, "the child died (-9)")
+        elif job in self.waiting:
+            self.cancelled.append(job)
+
+    def kill(self) -> None:
+        """The daemon is dead; so are its children."""
+        self.waiting.clear()
+        self.cancelled.clear()
+        self.current = None
+        self.number += 1
+
+    def _next(self) -> None:
+        while self.current is None and self.waiting:
+            job = self.waiting.popleft()
+            if job in self.cancelled:
+                self.cancelled.remove(job)
+                self.machine.clock.after(0, self.machine.feed_in, self.machine.life, ev.JobFailed(job, "cancelled"))
+            else:
+                self._begin(job)
+
+    def _begin(self, job: j.Job) -> None:
+        self.current = job
+        self.number += 1
+        machine, why = self.machine, ""
+        took_ms = int(draw(self.random, JOB_MS[type(job)]) * machine.slowness)
+        chance = self.random.random() if self.luck.dies or self.luck.hangs else 1.0
+        if chance < self.luck.dies:
+            took_ms, why = took_ms // 2, "the child died (-9)"
+        elif chance < self.luck.dies + self.luck.hangs and type(job) in HUNG_MS:
+            took_ms, why = HUNG_MS[type(job)], "the child hung"
+        elif isinstance(job, j.Train):
+            parts = max(4, took_ms // PROGRESS_MS)
+            for part in range(1, parts):
+                machine.clock.after(took_ms * part // parts, self._progress, self.number, part / parts)
+        self.took_ms = took_ms
+        machine.clock.after(took_ms, self._end, self.number, why)
+
+    def _progress(self, number: int, fraction: float) -> None:
+        if number == self.number and self.current is not None:
+            self.machine.feed(ev.JobProgress(self.current, "training", fraction, 100.0))
+
+    def _end(self, number: int, why: str) -> None:
+        """The current job is over; one that misses a blob fails."""
+        job, machine = self.current, self.machine
+        if number != self.number or job is None:
+            return
+        self.current = None
+        outcome = why or outcome_of(job, machine.id)
+        if missing := [blob.digest[:12] for blob in read_by(job) if blob.digest not in machine.disk.blobs]:
+            outcome = f"no blob {missing[0]}"
+        if isinstance(outcome, str):
+            machine.fail(job, outcome)
+        else:
+            if isinstance(outcome, j.Trained):
+                outcome = msgspec.structs.replace(outcome, train_ms=self.took_ms)
+            machine.disk.blobs |= {made.digest for made in made_by(outcome)}
+            machine.feed(ev.JobDone(job, outcome))
+        if number == self.number:
+            self._next()
 
 
 def _scores(round_: int, node: int) -> Scores:

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
 from msgspec import Struct
 
-from pneumod.messages import RunSettings, StartRun
 from pneumod.sim.bus import Weather
+from pneumod.sim.children import Luck
+from pneumod.sim.disk import Wear
 from pneumod.sim.world import World
-from tests.sim.checkers import Judge, Violation
+from tests.sim.checkers import Violation
+from tests.sim.court import Court
+from tests.sim.faults import Faults
+from tests.sim.operators import Operators
 
+MAX_NODES = 60
 SAFETY_MS = 120_000
-LIVENESS_MS = 600_000
+LIVENESS_MS = 1_200_000
+HUNG_MS = 900_000  # the longest that a child may hang
 
 
 class Outcome(Struct, frozen=True):
+    """What a history came to, in figures that tell two of them apart."""
+
     nodes: int
     faults: int
     claims: int
+    runs: int
     rounds: int
+    items: int
     virtual_ms: int
     messages: int
+
+    def __str__(self) -> str:
+        text = f"{self.nodes} nodes, {self.faults} faults, {self.claims} terms, {self.runs} runs, {self.rounds} rounds"
+        return f"{text}, {self.items} items, {self.virtual_ms / 1_000:.0f} s, {self.messages} messages"
 
 
 def play(seed: int, nodes: int | None = None, safety_ms: int = SAFETY_MS) -> Outcome:
@@ -32,89 +45,90 @@ def play(seed: int, nodes: int | None = None, safety_ms: int = SAFETY_MS) -> Out
         Violation: a promise was broken; `seed` plays it again.
     """
     random = Random(seed)
-    count = nodes or random.randint(1, 12)
-    ids = sorted(random.sample(range(100), count))
-    min_nodes = random.randint(1, max(1, count // 2))
-    weather = Weather((1, random.choice([5, 50, 400])), random.choice([0.0, 0.02, 0.2]), random.choice([0.0, 0.1]))
-    world = World(seed, ids, weather, slowest=random.choice([1.0, 4.0, 20.0]))
-    judge = Judge(world, min_nodes)
-    late = ids[0] if count > 1 and random.random() < 0.5 else None  # a lower id that joins later
-    for node in ids:
+    world = _world(seed, random, nodes or round(MAX_NODES ** random.random()))
+    court = Court(world)
+    operators, faults = Operators(world, court, random), Faults(world, court, random)
+    late = _start(world, random)
+    _safety(world, random, operators, faults, late, safety_ms)
+    _liveness(world, court, operators)
+    bound = 2 * faults.count + 3 * len(world.machines) + 3
+    if court.claims > bound:
+        raise Violation(f"{court.claims} terms for {faults.count} faults")
+    closed = [m.durable.closed for m in world.machines.values() if m.durable.closed is not None]
+    rounds = max((c.round for c in closed), default=0)
+    items = sum(len(m.disk.delivered) for m in world.machines.values())
+    messages = world.bus.published.total()
+    return Outcome(
+        len(world.machines), faults.count, court.claims, operators.asked, rounds, items, world.now_ms, messages
+    )
+
+
+def _world(seed: int, random: Random, count: int) -> World:
+    """A cluster and how good its network, disks and children are."""
+    weather = Weather(
+        delay_ms=(1, random.choice([5, 50, 400])),
+        loss=random.choice([0.0, 0.02, 0.2]),
+        duplicates=random.choice([0.0, 0.1]),
+        reorder=random.choice([0.0, 0.0, 0.05]),
+        keepalive_ms=5_000,
+        queue_limit=random.choice([1_000, 1_000, 5]),
+    )
+    wear = Wear(write_ms=random.choice([(0, 0), (1, 5), (2, 200)]), slow=random.choice([0.0, 0.0, 0.002]))
+    luck = Luck(dies=random.choice([0.0, 0.0, 0.05]), hangs=random.choice([0.0, 0.0, 0.01]))
+    ids = random.sample(range(1_000), count)
+    world = World(seed, ids, weather, random.choice([1.0, 4.0, 20.0]), wear, luck)
+    if random.random() < 0.5:
+        world.sites = {node: random.choice("ab") for node in ids}
+        world.room = random.randint(1, 4)
+    for machine in world.machines.values():
+        machine.disk.clock_skew_s = random.choice([0, 0, 0, -172_800, 172_800])
+    world.crash_chance = random.choice([0.0, 0.0, 0.0005])
+    return world
+
+
+def _start(world: World, random: Random) -> int | None:
+    """Start the nodes; in every second history the lowest one joins later, and is returned."""
+    first, *others = world.machines
+    late = first if others and random.random() < 0.5 else None
+    for node in world.machines:
         if node != late:
             world.start(node)
-    settings = RunSettings(rounds=random.randint(1, 4), min_nodes=min_nodes, patience=10)
-    faults = _safety(world, judge, random, settings, late, safety_ms)
-    _liveness(world, judge, settings)
-    closed = next(m.durable.closed for m in world.machines.values() if m.durable.closed)
-    if judge.claims > 2 * faults + 3 * count + 3:
-        raise Violation(f"{judge.claims} terms for {faults} faults")
-    return Outcome(count, faults, judge.claims, closed.round, world.now_ms, world.bus.messages)
+    return late
 
 
-def _safety(world: World, judge: Judge, random: Random, settings: RunSettings, late: int | None, safety_ms: int) -> int:
-    """Break things at random moments; how many."""
-    faults = 0
-    world.crash_chance = random.choice([0.0, 0.0, 0.0005])
+def _safety(
+    world: World, random: Random, operators: Operators, faults: Faults, late: int | None, safety_ms: int
+) -> None:
+    """Break things at random moments."""
     end_ms = world.now_ms + safety_ms
     while world.now_ms < end_ms:
         world.run(world.now_ms + random.randint(100, 8_000))
-        for node in world.crashes:
-            faults += 1
-            world.at(world.now_ms + random.randint(500, 15_000), _starter(world, node))
-        world.crashes.clear()
-        _operator(world, settings)
+        faults.restart_crashed()
+        operators.act()
+        faults.court.bounds.look()
         if late is not None and random.random() < 0.2:
             world.start(late)
         if random.random() < 0.4:
-            faults += 1
-            _break(world, judge, random)
+            faults.strike()
+
+
+def _liveness(world: World, court: Court, operators: Operators) -> None:
+    """No more faults: the last run must end everywhere, on the same model, under the lowest id, or say why not."""
     world.crash_chance = 0.0
-    return faults
-
-
-def _break(world: World, judge: Judge, random: Random) -> None:
-    node = random.choice(sorted(world.machines))
-    leaders = world.leaders()
-    if leaders and random.random() < 0.4:
-        node = leaders[0]
-    match random.choice(["crash", "crash", "disk", "freeze", "cut", "outage"]):
-        case "crash":
-            world.crash(node)
-            world.at(world.now_ms + random.randint(100, 20_000), _starter(world, node))
-        case "disk":
-            world.crash(node, lose_disk=True)
-            judge.forget(node)
-            world.at(world.now_ms + random.randint(100, 20_000), _starter(world, node))
-        case "freeze":
-            if world.machines[node].up:
-                world.freeze(node, random.randint(500, 60_000))
-        case "cut":
-            world.cut(node, random.randint(500, 30_000))
-        case "outage":
-            world.broker_outage(random.randint(200, 20_000), random.random() < 0.5)
-
-
-def _starter(world: World, node: int) -> Callable[[], None]:
-    return lambda: world.start(node)
-
-
-def _operator(world: World, settings: RunSettings) -> None:
-    """Ask whoever leads for the one run, until it is known."""
-    known = any(m.durable.spec is not None for m in world.machines.values())
-    if not known and world.bus.up and world.leaders():
-        world.ask("op-run-sim", world.leaders()[0], StartRun("sim-1", 0, settings))
-
-
-def _liveness(world: World, judge: Judge, settings: RunSettings) -> None:
-    """No more faults: the run must end everywhere, on the same model, under the lowest id."""
-    world.bus.up = True
-    end_ms = world.now_ms + LIVENESS_MS * max(1, int(max(m.slowness for m in world.machines.values())) // 4)
+    for machine in world.machines.values():
+        machine.trainer.luck = machine.light.luck = Luck()
+        machine.disk.wear = Wear(machine.disk.wear.write_ms)
+    slowest = max(machine.slowness for machine in world.machines.values())
+    end_ms = world.now_ms + HUNG_MS + int(LIVENESS_MS * max(1.0, slowest / 4))
     why: str | None = "nothing ran"
     while why is not None and world.now_ms < end_ms:
-        for node in world.machines:
-            world.start(node)
-        _operator(world, settings)
+        world.start_all()
+        operators.ask()
         world.run(world.now_ms + 2_000)
-        why = judge.settled()
+        court.bounds.look()
+        why = court.settled(operators.wanted.run)
+        if why is None and operators.left:
+            operators.next()
+            why = "another run is wanted"
     if why is not None:
         raise Violation(f"no end in sight: {why}")

@@ -2,62 +2,95 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
 import pytest
 
 from pneumod import wire
-from pneumod.sim.bus import Bus
+from pneumod.messages import Envelope
+from pneumod.sim.bus import Bus, Topic
+from pneumod.sim.world import World
 from pneumod.topics import KINDS, Address, Topics
+from tests.sim.__main__ import Told, tell
 from tests.sim.history import play
 
-SEEDS = range(1, 41)
-FRESH = 4
+FIXED = range(1, 31)
+BUDGET_S = 90  # for the fixed seeds and as many fresh ones as fit
 TOPICS = Topics("sim")
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_history_holds(seed: int) -> None:
-    play(seed)
+def fresh() -> Iterator[int]:
+    """Seeds that nobody has seen."""
+    return itertools.count(time.time_ns() // 1_000_000 % 2**31)
 
 
-def test_fresh_histories_hold() -> None:
-    first = time.time_ns() // 1_000_000 % 2**31
-    for seed in range(first, first + FRESH):
-        print(f"seed {seed}")
-        play(seed)
+@pytest.mark.timeout(300)
+def test_histories_hold() -> None:
+    """The fixed seeds all, then fresh ones until the time is up, on every core."""
+    end_s = time.monotonic() + BUDGET_S
+    workers = os.cpu_count() or 1
+    seeds, told = itertools.chain(FIXED, fresh()), list[Told]()
+    with ProcessPoolExecutor(workers) as pool:
+        playing: set[Future[Told]] = set()
+        while playing or len(told) < len(FIXED):
+            while len(playing) < workers and (len(told) < len(FIXED) or time.monotonic() < end_s):
+                playing.add(pool.submit(tell, next(seeds)))
+            done, playing = wait(playing, return_when=FIRST_COMPLETED)
+            told += [one.result() for one in done]
+    for one in told:
+        print(f"seed {one.seed}: {one.text}")
+    failed = [f"make sim SEED={one.seed} RUNS=1: {one.text}" for one in told if one.failed]
+    assert not failed, "\n".join(failed)
 
 
-@pytest.mark.parametrize("seed", [3, 7])
+@pytest.mark.parametrize("seed", [3, 7, 12])
 def test_one_seed_is_one_history(seed: int) -> None:
-    assert play(seed) == play(seed)
+    assert play(seed, nodes=6, safety_ms=60_000) == play(seed, nodes=6, safety_ms=60_000)
 
 
 def test_other_seeds_are_other_histories() -> None:
-    assert len({play(seed, safety_ms=20_000) for seed in range(1, 6)}) == 5
+    assert len({play(seed, nodes=4, safety_ms=20_000) for seed in range(1, 6)}) == 5
+
+
+@pytest.mark.parametrize("count", [10, 1_000])
+def test_a_large_cluster_is_a_star(count: int) -> None:
+    """Each node hears the master's beacon, the master hears each node's beat, and nobody hears more."""
+    world = World(1, range(count))
+    world.start_all()
+    world.run(30_000)
+    before = world.bus.delivered.copy()
+    world.run(60_000)
+    assert world.leaders() == [0]
+    told = world.bus.delivered - before
+    assert set(told) == {"beacon", "beat", "report"}
+    assert told["beacon"] <= 31 * count
+    assert told["beat"] <= 31 * count
+    assert told["report"] <= 4 * count
 
 
 # ---- the wire carries what the core says ----
 
 
-@pytest.mark.parametrize("seed", [5, 9])
-def test_every_message_survives_the_wire_within_its_limit(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_message_survives_the_wire_within_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: Counter[str] = Counter()
     publish = Bus.publish
 
-    def carry(bus: Bus, now_ms: int, topic: object, envelope: object, correlation: bytes = b"") -> None:
-        sender, kind, dest = topic  # type: ignore[misc]
-        term, message = envelope.term, envelope.message  # type: ignore[attr-defined]
-        address = TOPICS.parse(TOPICS.topic(sender, kind, dest))
-        assert address == Address(sender, KINDS[kind], dest)
-        if message is not None:
-            payload = wire.encode(sender, term, message)
-            assert len(payload) <= KINDS[kind].limit_bytes
+    def carry(bus: Bus, topic: Topic, envelope: Envelope, correlation: bytes = b"") -> None:
+        address = TOPICS.parse(TOPICS.topic(*topic))
+        assert address == Address(topic.sender, KINDS[topic.kind], topic.dest)
+        if envelope.message is not None:
+            payload = wire.encode(topic.sender, envelope.term, envelope.message)
+            assert len(payload) <= KINDS[topic.kind].limit_bytes
             assert wire.decode(address, payload) == envelope
-            seen[kind] += 1
-        publish(bus, now_ms, topic, envelope, correlation)  # type: ignore[arg-type]
+            seen[topic.kind] += 1
+        publish(bus, topic, envelope, correlation)
 
     monkeypatch.setattr(Bus, "publish", carry)
-    play(seed)
-    assert set(seen) >= {"card", "beat", "beacon", "spec", "open", "closed", "report", "result", "request", "reply"}
+    for seed in (5, 9, 11, 16):
+        play(seed, nodes=5, safety_ms=60_000)
+    assert set(seen) >= set(KINDS) - {"chunk", "piece", "want"}
