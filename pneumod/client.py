@@ -23,7 +23,7 @@ WATCHED = ["card", "beat", "gone", "beacon", "spec", "closed"]
 REPLY_TIMEOUT_S = 5.0
 MASTER_WAIT_S = 15.0
 ASK_AGAIN_S = 0.5
-CONSENT_WAIT_S = 60.0  # a master that has just taken over, or makes the first model, is asked again for so long
+CONSENT_WAIT_S = 60.0  # a master that has just taken over is asked again for so long
 NO_MASTER_S = 3.0  # where nobody leads on a broker, the next of the config is tried: the nodes may have moved there
 FIRST_PAUSE_S = 0.5  # before connecting again; doubled after each failure
 LONGEST_PAUSE_S = 4.0
@@ -164,7 +164,7 @@ class Operator:
         finally:
             del self._replies[str(master), tag]
         if not reply.ok:
-            raise RefusedError(reply.text)
+            raise RefusedError(reply.text, reply.again)
 
     async def insist(self, request: StartRun | StopRun) -> None:
         """Ask whoever leads, and ask again while nobody is ready to answer: asking twice does what asking once does.
@@ -181,7 +181,7 @@ class Operator:
                 await self.ask(request)
                 return
             except RefusedError as error:
-                if "ask again" not in str(error) or time.monotonic() >= end_s:
+                if not error.again or time.monotonic() >= end_s:
                     raise
             except BusError:
                 if master is None or time.monotonic() >= end_s:
@@ -201,7 +201,7 @@ class Operator:
         except RefusedError as error:
             spec = self.view.spec
             if spec is not None and spec.run in str(error):
-                raise RefusedError(f"{error}, since {asked_at(spec)}") from error
+                raise RefusedError(f"{error}; on since {asked_at(spec)}") from error
             raise
         return request.run
 

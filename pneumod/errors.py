@@ -35,7 +35,15 @@ class BusError(PneumodError):
 
 
 class RefusedError(PneumodError):
-    """A request was understood and refused; the text is the refuser's reason."""
+    """A request was understood and refused; the text is the refuser's reason.
+
+    Attributes:
+        again: the same request may be answered otherwise in a moment.
+    """
+
+    def __init__(self, text: str, again: bool = False) -> None:
+        super().__init__(text)
+        self.again = again
 
 
 class WireError(PneumodError):

@@ -92,6 +92,7 @@ class Summary(Struct, frozen=True):
     update_bytes: Bytes
     takeovers: Annotated[tuple[Takeover, ...], Meta(max_length=64)] = ()
     deadline_ms: Millis = 0  # that the round had in the end
+    answered_ms: Millis = 0  # from the opening until the last answer that counts
 
 
 class RoundOpen(Struct, frozen=True):
@@ -162,6 +163,7 @@ class TrainResult(Struct, frozen=True):
     samples: Count
     train_loss: Loss | None
     train_ms: Millis
+    failed: Text | None = None  # why there is no answer, in words that tell nothing of the node's files
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -230,7 +232,7 @@ class Report(Struct, frozen=True):
     """What a node tells its master: on a new term, after a reconnect, and every 10 s."""
 
     boot: Annotated[int, Meta(ge=0, le=2**53)]
-    counts: ClassCounts
+    counts: ClassCounts | None  # None: its images are not prepared yet
     spec: RunSpec | None
     closed: RoundClosed | None
     holds: Annotated[tuple[Digest, ...], Meta(max_length=8)]
@@ -267,6 +269,7 @@ class StopRun(Struct, frozen=True):
 class Reply(Struct, frozen=True):
     ok: bool
     text: Text
+    again: bool = False  # no for now: the same request may be answered otherwise in a moment
 
 
 Message = (

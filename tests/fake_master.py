@@ -98,7 +98,7 @@ class FakeMaster:
             settled, self.unready = self.unready == 0, max(0, self.unready - 1)
             if isinstance(message, StartRun):
                 self.asked.append(message)
-                reply, spec = answer(sender, message, self.spec, self.closed, settled, False)
+                reply, spec = answer(sender, message, self.spec, self.closed, settled, "")
                 if spec is not None:
                     await self.begin(spec)
             elif isinstance(message, StopRun):

@@ -115,7 +115,7 @@ async def test_detach_prints_nothing_where_another_run_is_on(broker: Broker, con
         await in_round(master)
         code, out, errors = await train(config, "--detach")
     assert (code, out) == (1, "")
-    assert re.fullmatch(r"pneumod: run run-a is on, asked for by op-run-ann, since \d{4}-.*\n", errors)
+    assert re.fullmatch(r"pneumod: run run-a is on, asked for by op-run-ann; on since \d{4}-.*\n", errors)
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -29,13 +29,16 @@ STEP = 0.01  # a slow node that is not so much further than at the last deadline
 class Collector:
     """The answers to one RoundOpen."""
 
-    def __init__(self, state: State, members: Members, opened: RoundOpen) -> None:
+    def __init__(self, state: State, members: Members, opened: RoundOpen, absent: dict[int, str]) -> None:
         self.state = state
         self.members = members
         self.opened = opened
+        self.absent = absent  # who could not be asked, and why
         self.opened_ms = state.now_ms
         self.deadline_at_ms = state.now_ms + opened.deadline_ms
-        self.progress: dict[int, float] = {}  # of slow nodes, when the deadline was last put off for them
+        self.anew: Counter[int] = Counter()  # times that a node that was put off for began its training again
+        self.looks: dict[int, tuple[float, int]] = {}  # at slow nodes: how much was done, and when
+        self.answered_ms = 0  # from the opening until the last answer that counts
         self.results: dict[int, TrainResult] = {}
         self.accepted: dict[int, TrainResult] = {}
         self.refused: dict[int, str] = {}
@@ -49,6 +52,9 @@ class Collector:
         if result.key != self.opened.key or node not in self.opened.who:
             return
         if node in self.results or node in self.refused:
+            return
+        if result.failed is not None:
+            self._refuse(node, result.failed)
             return
         if self.opened.train and (result.update is None or result.samples == 0):
             self._refuse(node, "an answer without an update")
@@ -73,7 +79,7 @@ class Collector:
             self.state.held.add(job.blob.digest)
             self.waiting.appendleft(node)
         elif isinstance(job, Check):
-            self.accepted[node] = self.results[node]
+            self._accept(node)
         self.fetch()
         return True
 
@@ -102,8 +108,12 @@ class Collector:
 
     def over(self) -> bool:
         """Whether nobody is worth waiting for: all are in, out, or dead for long enough."""
-        for node in [n for n, seen in self.progress.items() if 0.0 < self.members.progress(n) < seen]:
-            del self.progress[node]  # it began anew
+        for node, (seen, _) in self.looks.items():
+            if 0.0 < self.members.progress(node) < seen:  # it began anew
+                self.looks[node] = (self.members.progress(node), self.state.now_ms)
+                self.anew[node] += 1
+        if any(node in self.results for node in self.missing()):
+            return self.state.now_ms >= self.opened_ms + LONGEST_ROUND_MS  # its update is on its way
         if self.state.now_ms >= self.deadline_at_ms:
             self._put_off()
         if self.state.now_ms >= self.deadline_at_ms:
@@ -119,7 +129,7 @@ class Collector:
 
     def left_out(self) -> tuple[LeftOut, ...]:
         """Who doesn't count and why, ascending by node."""
-        reasons = dict(self.refused)
+        reasons = {**self.absent, **self.refused}
         for node in self.missing():
             late = "no answer by the deadline" if self.members.is_live(node) else "gone"
             late = "came and went" if len(self.boots.get(node, ())) > MAX_RESTARTS else late
@@ -148,17 +158,19 @@ class Collector:
 
     def _put_off(self) -> None:
         """Give slow nodes that get on the time that they seem to need: who works is not dropped in silence."""
-        now, wait_ms = self.state.now_ms, 0.0
-        slow = [n for n in self.missing() if self.members.progress(n) >= self.progress.get(n, 0.0) + STEP]
-        for node in slow:
-            done = self.progress[node] = self.members.progress(node)
-            needed_ms = PUT_OFF_FACTOR * (now - self.opened_ms) * (1 - done) / done
-            wait_ms = max(wait_ms, needed_ms, SHORTEST_PUT_OFF_MS)
+        now, wait_ms, slow = self.state.now_ms, 0.0, []
+        for node in [n for n in self.missing() if self.anew[n] < MAX_RESTARTS]:
+            done, (seen, since_ms) = self.members.progress(node), self.looks.get(node, (0.0, self.opened_ms))
+            if done >= seen + STEP:
+                slow.append(node)
+                self.looks[node] = (done, now)
+                needed_ms = PUT_OFF_FACTOR * (now - since_ms) * (1 - done) / (done - seen)
+                wait_ms = max(wait_ms, needed_ms, SHORTEST_PUT_OFF_MS)
         until_ms = min(now + int(wait_ms), self.opened_ms + LONGEST_ROUND_MS)
         if until_ms <= now:
             return
         self.deadline_at_ms = until_ms
-        told = ", ".join(f"node {n} has done {self.progress[n]:.0%}" for n in slow[:MAX_TOLD])
+        told = ", ".join(f"node {n} has done {self.looks[n][0]:.0%}" for n in slow[:MAX_TOLD])
         text = f"round {self.opened.round}: {told}; its deadline is put off by {(until_ms - now) // 1_000} s"
         self.state.log("master", text, "warning")
 
@@ -168,7 +180,7 @@ class Collector:
             node = self.waiting[0]
             update, samples = self.results[node].update, self.results[node].samples
             if update is None:
-                self.accepted[node] = self.results[node]
+                self._accept(node)
             elif update.digest not in self.state.held:
                 if sum(isinstance(job, Fetch) for job in self.pending) >= MAX_FETCHES:
                     return
@@ -178,6 +190,10 @@ class Collector:
             else:
                 return  # the base was damaged, and is fetched again
             self.waiting.popleft()
+
+    def _accept(self, node: int) -> None:
+        self.accepted[node] = self.results[node]
+        self.answered_ms = self.state.now_ms - self.opened_ms
 
     def _begin(self, job: Job, node: int) -> None:
         self.pending[job] = node

@@ -20,7 +20,7 @@ from pneumod.core.collector import Collector
 from pneumod.core.handover import heirs_hold, holds_newest
 from pneumod.core.jobs import Check, Close, Closed, Fetch, Initialise, Initialised, Job
 from pneumod.core.leases import Leases
-from pneumod.core.membership import Members
+from pneumod.core.membership import MAX_MEMBERS, Members
 from pneumod.core.requests import answer, answer_stop
 from pneumod.core.rounds import close_job, ended_of, first_of, next_of, run_key, run_on, summary_of, to_open
 from pneumod.core.run import Run
@@ -51,6 +51,7 @@ class Conductor:
         self.stale_rounds = self.looked_ms = 0
         self.setbacks = 0  # in a row
         self.settled = False  # knows what the nodes know
+        self.lagging = False  # a node knows less of the run than this master
         self.unfit = False  # this machine fails where another may not
         self.note = ""
         self.phase: Phase = "gathering"
@@ -59,13 +60,20 @@ class Conductor:
         state.actions.append(Watch(True))
 
     def beacon(self) -> Beacon:
-        return notes.beacon_of(self.state, self.members, self.collector, self.phase, self.note, self.leases.is_open)
+        live = len(self.members.live)
+        if not self.settled and self.expected < MAX_MEMBERS:
+            live = max(live, self.expected)  # they are there, and spread their reports by it
+        work = self.leases.is_open
+        return notes.beacon_of(self.state, self.members, self.collector, self.phase, self.note, live, work)
 
     def tick(self) -> None:
         """Look at whatever time, or a change among the members, can change."""
         now = self.looked_ms = self.state.now_ms
         self.members.refresh()
         self.leases.tick()
+        if self.lagging and self.settled:
+            self.run.repeat()
+        self.lagging = False
         over = now >= self.phase_until_ms
         self.due_ms = now + LOOK_MS if over else min(now + LOOK_MS, self.phase_until_ms)
         if self.phase == "gathering":
@@ -120,8 +128,8 @@ class Conductor:
         if self.phase not in ("gathering", "closing") and theirs > mine:
             self.trainee.adopt(report)
             self.settle()
-        elif self.phase in ("idle", "waiting") and theirs < mine:
-            self.run.repeat()  # it refused this master's word while it still believed in an earlier one
+        elif self.settled and theirs < mine and self.phase != "closing":
+            self.lagging = True  # it refused this master's word while it still believed in an earlier one, or lost it
         elif (collector := self.collector) and collector.lacks(node) and not self.members.is_training(node):
             self.state.say("reopen", collector.opened, dest=str(node))
 
@@ -137,9 +145,7 @@ class Conductor:
 
     def _start(self, sender: str, request: StartRun) -> Reply:
         spec, closed = self.state.durable.spec, self.state.durable.closed
-        lost = self.phase == "preparing" and closed is not None  # its model is nowhere, or not here yet
-        stuck = lost or (self.phase == "waiting" and self.note != "") or (closed is None and self.setbacks > 0)
-        reply, new = answer(sender, request, spec, closed, self.settled, stuck)
+        reply, new = answer(sender, request, spec, closed, self.settled, self.note)
         if new is not None:
             self._cancel_jobs()
             self.collector, self.setbacks = None, 0
@@ -159,6 +165,7 @@ class Conductor:
         self.settled = True
         self.members.refresh()
         self.run.take_furthest(self.members.reports())
+        self.run.keep_ended()
         self.collector = None
         self.run.repeat()
         self.prepare()
@@ -173,11 +180,13 @@ class Conductor:
         if closed is None:
             self.note = "making the first model"
             self.state.start(Initialise(spec))
-        elif self.state.holds(closed):
-            self.open_round()
-        else:
+        elif not self.state.holds(closed):
             self.note = f"fetching the model of round {closed.round}"
             self.trainee.pursue()
+        elif heirs_hold(self.state, self.members, late=False):
+            self.open_round()
+        else:
+            self._hand()
 
     def open_round(self) -> None:
         """Open the next round, or again the one that is open by the journal; wait where too few are there."""
@@ -185,7 +194,7 @@ class Conductor:
         if run is None:
             return
         spec, closed = run
-        counts = {n: report.counts for n, report in self.members.reports().items() if report.counts.train > 0}
+        counts = {n: r.counts for n, r in self.members.reports().items() if r.counts is not None and r.counts.train > 0}
         self.phase = "waiting"
         opened, again = to_open(spec, closed, counts, self.state.durable)
         if len(counts) < spec.settings.min_nodes and not (again and opened.key != self.abandoned):
@@ -195,7 +204,10 @@ class Conductor:
                 self.state.log("master", note)
             return
         self.phase, self.note = "collecting", ""
-        self.collector = Collector(self.state, self.members, opened)
+        absent = notes.absent(self.state, self.members)
+        self.collector = Collector(
+            self.state, self.members, opened, {node: why for node, why in absent.items() if node not in opened.who}
+        )
         self.state.remember(opened=opened)
         self.state.say("open", opened)
         self.state.log("master", notes.opening(opened))
@@ -211,7 +223,7 @@ class Conductor:
             self._abandon(collector, spec.settings.min_nodes)
             return
         job, self.stale_rounds = close_job(collector, closed)
-        self.phase = "closing"
+        self.phase, self.note = "closing", ""
         self.state.start(job)
 
     def _look_if_complete(self) -> None:
@@ -275,9 +287,13 @@ class Conductor:
     def _publish(self, closed: RoundClosed) -> None:
         self.run.close(closed)
         self.collector, self.setbacks = None, 0
+        self._hand()
+        self._look_soon()
+
+    def _hand(self) -> None:
+        """Let the heirs store the newest model before the next round opens."""
         self.phase, self.note = "handing", ""
         self.phase_until_ms = self.state.now_ms + HANDING_MS
-        self._look_soon()
 
     def _look_soon(self) -> None:
         self.due_ms = min(self.due_ms, max(self.state.now_ms, self.looked_ms + HURRY_MS))

@@ -18,8 +18,10 @@ class Crew:
         self.puller = Puller(state, skills, room)
 
     def deadline_ms(self) -> int | None:
-        dues = [self.owner.deadline_ms(), self.puller.deadline_ms()]
-        return min([due for due in dues if due is not None], default=None)
+        owner_ms, puller_ms = self.owner.deadline_ms(), self.puller.deadline_ms()
+        if owner_ms is None or puller_ms is None:
+            return owner_ms if puller_ms is None else puller_ms
+        return min(owner_ms, puller_ms)
 
     def obey(self, leader: int | None, is_open: bool) -> None:
         """Who leads now, and whether that master has items."""

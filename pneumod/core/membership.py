@@ -93,7 +93,8 @@ class Members:
     def train_images(self, node: int) -> int | None:
         """How many training images a node has reported, if it has."""
         member = self.members.get(node)
-        return member.report.counts.train if member is not None and member.report is not None else None
+        report = member.report if member is not None else None
+        return report.counts.train if report is not None and report.counts is not None else None
 
     def is_training(self, node: int) -> bool:
         """Whether a node's last beat says so: it knows of the round."""
@@ -145,10 +146,13 @@ class Members:
         return found
 
     def holds(self, node: int, model: str, checkpoint: str) -> bool:
-        """Whether a node's last beat says that it has this model and checkpoint on its disk."""
+        """Whether a node's last beat, or its report, says that it has this model and checkpoint on its disk."""
         member = self.members.get(node)
-        beat = member.beat if member else None
-        return beat is not None and beat.model == model and beat.checkpoint == checkpoint
+        if member is None:
+            return False
+        beat, report = member.beat, member.report
+        told = report is not None and {model, checkpoint} <= set(report.holds)
+        return told or (beat is not None and beat.model == model and beat.checkpoint == checkpoint)
 
     def _is_late(self, member: Member, boot: int, connection: int) -> bool:
         """Whether a packet is of an earlier connection. A boot goes back where a disk was replaced and a clock lags."""

@@ -200,7 +200,7 @@ class Node:
                 self.conductor.job_failed(job, why, again)
                 self._pass_on(self.conductor)
         else:
-            self.trainee.job_failed(job, why)
+            self.trainee.job_failed(job, why, again)
 
     def _is_masters(self, job: Job) -> bool:
         collector = self.conductor.collector if self.conductor is not None else None

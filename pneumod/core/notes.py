@@ -12,7 +12,7 @@ MAX_NOTE = 400  # characters
 
 
 def beacon_of(
-    state: State, members: Members, collector: Collector | None, phase: Phase, note: str, work: bool
+    state: State, members: Members, collector: Collector | None, phase: Phase, note: str, live: int, work: bool
 ) -> Beacon:
     """What the master tells each second."""
     durable = state.durable
@@ -20,7 +20,7 @@ def beacon_of(
     return Beacon(
         connection=state.connection,
         heirs=members.heirs(),
-        live=len(members.live),
+        live=live,
         members=members.live_digest,
         phase=phase,
         note=note,
@@ -32,17 +32,23 @@ def beacon_of(
     )
 
 
+def absent(state: State, members: Members) -> dict[int, str]:
+    """Who of the roster, or of those that this master has heard of, can't be asked to train, and why; ascending."""
+    found, reports = {}, members.reports()
+    for node in sorted({*state.sites, *members.members, state.id}):
+        report = reports.get(node)
+        if not members.is_live(node):
+            found[node] = "gone" if node in members.members else "not heard"
+        elif report is None or report.counts is None:
+            found[node] = "preparing its images"
+        elif report.counts.train == 0:
+            found[node] = "no training images"
+    return found
+
+
 def too_few(state: State, members: Members, ready: int, needed: int) -> str:
     """For whom a round that needs more nodes waits: those of the roster, or those that this master has heard of."""
-    reports = members.reports()
-    waits = []
-    for node in sorted({*state.sites, *members.members, state.id}):
-        if not members.is_live(node):
-            waits.append(f"node {node} ({'gone' if node in members.members else 'not heard'})")
-        elif node not in reports:
-            waits.append(f"node {node} (preparing its images)")
-        elif reports[node].counts.train == 0:
-            waits.append(f"node {node} (no training images)")
+    waits = [f"node {node} ({why})" for node, why in absent(state, members).items()]
     return f"{ready} of {needed} nodes are ready; waiting for {_listed(waits) or 'more nodes'}"[:MAX_NOTE]
 
 

@@ -49,7 +49,9 @@ class Pulse:
     def say_beacon(self, beacon: Beacon) -> None:
         now = self.state.now_ms
         if beacon != self.beacon:
-            apart_ms = min(BEAT_MS, HURRY_MS + beacon.live)  # each goes to everyone: many nodes, few beacons
+            apart_ms = HURRY_MS
+            if self.beacon is not None and _gist(beacon) == _gist(self.beacon):
+                apart_ms = min(BEAT_MS, HURRY_MS + beacon.live)  # each goes to everyone: many nodes, few beacons
             self.beacon_at_ms = min(self.beacon_at_ms, max(now, self.beacon_ms + apart_ms))
         if now >= self.beacon_at_ms:
             self.beacon, self.beacon_ms, self.beacon_at_ms = beacon, now, now + BEAT_MS
@@ -96,3 +98,8 @@ class Pulse:
             dropped=vitals.dropped + dropped,
             trained_ms=state.trained_ms,
         )
+
+
+def _gist(beacon: Beacon) -> tuple[object, ...]:
+    """What of a beacon can't wait: the heirs need it to know their turn, the others to know the phase."""
+    return (beacon.phase, beacon.run, beacon.round, beacon.heirs, beacon.work)

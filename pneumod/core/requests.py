@@ -7,14 +7,14 @@ from pneumod.messages import Reply, RoundClosed, RunSpec, StartRun, StopRun
 
 
 def answer(
-    sender: str, request: StartRun, spec: RunSpec | None, closed: RoundClosed | None, settled: bool, stuck: bool
+    sender: str, request: StartRun, spec: RunSpec | None, closed: RoundClosed | None, settled: bool, note: str
 ) -> tuple[Reply, RunSpec | None]:
     """The reply, and the spec of the new run if there is to be one. Asking twice starts one run.
 
     Args:
         spec, closed: the run that the master knows of.
         settled: the master knows what the nodes know.
-        stuck: that run can't go on (its model is lost, nodes are missing, it can't begin), so it may be replaced.
+        note: what that run waits for; it isn't replaced, since it may go on at any moment.
     """
     refused = _refusal(sender, settled)
     if refused is not None:
@@ -22,8 +22,9 @@ def answer(
     ended = ended_of(spec, closed)
     if spec is not None and spec.run == request.run:
         return Reply(True, f"run {request.run} has ended: {ended}" if ended else f"run {request.run} is on"), None
-    if spec is not None and ended is None and not stuck:
-        return Reply(False, f"run {spec.run} is on, asked for by {spec.asked_by}"), None
+    if spec is not None and ended is None:
+        waits = f" ({note}); `pneumod train --stop` ends it" if note else ""
+        return Reply(False, f"run {spec.run} is on, asked for by {spec.asked_by}{waits}"[:400]), None
     number = spec.number + 1 if spec is not None else 1
     new = RunSpec(number, request.run, sender, request.asked_at_s, request.settings)
     return Reply(True, f"run {request.run} is on"), new
@@ -49,5 +50,5 @@ def _refusal(sender: str, settled: bool) -> Reply | None:
     if not sender.startswith("op-run-"):
         return Reply(False, "only an operator with the role run may start or stop one")
     if not settled:
-        return Reply(False, "the master has just taken over; ask again in a moment")
+        return Reply(False, "the master has just taken over; ask again in a moment", again=True)
     return None

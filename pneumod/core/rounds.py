@@ -22,17 +22,19 @@ from pneumod.messages import (
 )
 
 FIRST_DEADLINE_MS = 30 * 60_000  # while no round time has been observed
-SLOWEST_FACTOR = 4
+SLOWEST_FACTOR = 4  # of the slowest node's training
+ROUND_FACTOR = 2  # of the time until its answer counted, which has the transfers in it
 DEADLINE_MARGIN_MS = 30_000
 LONGEST_DEADLINE_MS = 24 * 3_600_000  # whatever a node says of its time
 MAX_TERMS = 64  # that an open round remembers
 
 
 def deadline_of(closed: RoundClosed) -> int:
-    """A round's deadline in ms, from the slowest node of the round before."""
+    """A round's deadline in ms, from what the round before took."""
     if closed.summary is None or closed.summary.slowest_train_ms == 0:
         return FIRST_DEADLINE_MS
-    return min(SLOWEST_FACTOR * closed.summary.slowest_train_ms + DEADLINE_MARGIN_MS, LONGEST_DEADLINE_MS)
+    needed_ms = max(SLOWEST_FACTOR * closed.summary.slowest_train_ms, ROUND_FACTOR * closed.summary.answered_ms)
+    return min(needed_ms + DEADLINE_MARGIN_MS, LONGEST_DEADLINE_MS)
 
 
 def class_weights_of(counts: list[ClassCounts]) -> tuple[float, float]:
@@ -117,6 +119,7 @@ def summary_of(collector: Collector, job: Close) -> Summary:
         update_bytes=sum(r.update.size_bytes for r in results if r.update),
         takeovers=job.takeovers,
         deadline_ms=collector.deadline_at_ms - collector.opened_ms,
+        answered_ms=collector.answered_ms,
     )
 
 

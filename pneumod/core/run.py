@@ -47,6 +47,12 @@ class Run:
             self.state.say("spec", spec)
         self.state.log("master", f"{spec.run if spec else 'no run'} has ended: {why[:400]}")
 
+    def keep_ended(self) -> None:
+        """A run that was stopped before its first model stays so, whoever still has that model."""
+        run = run_on(self.state)
+        if run is not None and run[0].ended is not None:
+            self.end(run[0].ended)
+
     def repeat(self) -> None:
         """Say the run's state under this term."""
         spec, closed = self.state.durable.spec, self.state.durable.closed

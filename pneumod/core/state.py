@@ -38,9 +38,7 @@ class State:
         self.counts: ClassCounts | None = None  # None until the images are prepared
         self.trained_ms = 0
         self.vitals = Vitals(0.0, 0, 0, 0)
-        self.passed_on: tuple[str, int] | None = (
-            None  # the run and round that this node, unable to close it, left to others
-        )
+        self.passed_on: tuple[str, int] | None = None  # run and round that this node could not close
         self.running: dict[Job, None] = {}  # in the order of their start
         self.progress: dict[Job, JobProgress] = {}  # of those that told
         self.cancelled: list[Job] = []  # their end is still to come

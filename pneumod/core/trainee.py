@@ -6,17 +6,19 @@ as it is asked for, by whichever master; it is never trained again.
 
 from __future__ import annotations
 
-from pneumod.core.actions import Archive, Keep
+from collections import Counter
+
 from pneumod.core.events import ReceiptMissing
 from pneumod.core.jobs import Export, Fetch, Job, Train, Trained
+from pneumod.core.library import Library
+from pneumod.core.retries import Retries
 from pneumod.core.state import State, standing
-from pneumod.messages import NO_TERM, BlobRef, Report, RoundClosed, RoundOpen, RunSpec, Term, TrainResult
+from pneumod.messages import NO_TERM, Report, RoundClosed, RoundOpen, RunSpec, Scores, Term, TrainResult
 
 REPORT_MS = 10_000
 SPREAD = 4  # nodes that report to a new master in 1 ms; more at once would overflow its queue at the broker
 SPREAD_STEP = 7_919  # a prime, so that neighbouring ids are spread too
-RETRY_MS = 2_000
-RETRY_LIMIT_MS = 60_000
+MAX_FAILURES = 3  # of one training; then the master is told, and tries go on
 
 
 class Trainee:
@@ -26,51 +28,50 @@ class Trainee:
         self.state = state
         self.leader: int | None = None  # whose term we obey, oneself when leading
         self.reign: tuple[int | None, Term] = (None, NO_TERM)
-        self.holders: tuple[int, ...] = ()  # whom to ask for blobs
         self.report_at_ms: int | None = None
-        self.retry_at_ms: int | None = None
-        self.retry_wait_ms = RETRY_MS
+        self.retries = Retries(state)
+        self.library = Library(state, self.retries)
+        self.failures: Counter[tuple[str, int, str]] = Counter()  # of the training that is asked for, by its key
         self.exported: str | None = None  # digest of the last model that was exported
-        self.gap: ReceiptMissing | None = None  # in the chain of receipts, of a round that this node missed
         self.early: RoundClosed | None = None  # came before its run's spec: retained messages have no order
         self.rival: RunSpec | None = None  # of another run with the number of ours
 
     def deadline_ms(self) -> int | None:
-        dues = [due for due in (self.report_at_ms if self.leader is not None else None, self.retry_at_ms) if due]
-        return min(dues, default=None)
+        report_at_ms = self.report_at_ms if self.leader is not None else None
+        return min([due for due in (report_at_ms, self.retries.deadline_ms()) if due is not None], default=None)
 
     def obey(self, leader: int | None, holders: tuple[int, ...], live: int) -> None:
         """The master, or its heirs, may have changed; a new reign gets a report at once, thousands a little spread."""
         reign = (leader, self.state.durable.term)
         changed = leader is not None and reign != self.reign
-        self.leader, self.reign, before = leader, reign, self.holders
-        self.holders = tuple(node for node in (leader, *holders) if node is not None and node != self.state.id)
-        if self.holders != before and not changed:
+        self.leader, self.reign, before = leader, reign, self.library.holders
+        self.library.holders = tuple(node for node in (leader, *holders) if node not in (None, self.state.id))
+        if self.library.holders != before and not changed:
             self.pursue()
         if changed:
             self.report_at_ms = self.state.now_ms + self.state.id * SPREAD_STEP % max(1, live // SPREAD)
-            self.retry_at_ms, self.retry_wait_ms = None, RETRY_MS
+            self.retries.clear()
             self.pursue()
 
     def tick(self) -> None:
         now = self.state.now_ms
         if self.leader is not None and self.report_at_ms is not None and now >= self.report_at_ms:
             self.report()
-        if self.retry_at_ms is not None and now >= self.retry_at_ms:
-            self.retry_at_ms = None
+        if self.retries.due():
             self.pursue()
 
     def report(self) -> None:
         """Tell the master what one has and knows."""
         self.report_at_ms = self.state.now_ms + REPORT_MS
-        counts = self.state.counts
-        if self.leader is None or counts is None:
+        if self.leader is None:
             return
         durable = self.state.durable
         closed = durable.closed
         wanted = {closed.model.digest, closed.checkpoint.digest} if closed else set()
         holds = tuple(sorted(wanted & self.state.held))
-        self.state.say("report", Report(self.state.boot, counts, durable.spec, closed, holds), dest=str(self.leader))
+        self.state.say(
+            "report", Report(self.state.boot, self.state.counts, durable.spec, closed, holds), dest=str(self.leader)
+        )
 
     def hear_spec(self, spec: RunSpec) -> None:
         """Take up a later run. Of two runs of one number, which two masters began, the one that is further goes on."""
@@ -100,19 +101,15 @@ class Trainee:
         if report.closed is not None:
             self.hear_closed(report.closed)
 
-    def lose(self, whole: frozenset[str]) -> None:
-        """Only these blobs are whole on the disk: fetch the others again."""
-        lost = self.state.held - whole
-        if lost:
-            names = ", ".join(digest[:12] for digest in sorted(lost))
-            self.state.log("worker", f"damaged or lost on the disk, fetched again where needed: {names}", "warning")
-            self.state.held -= lost
-            self.pursue()
-
     def hear_gap(self, gap: ReceiptMissing) -> None:
-        """Fetch a receipt that is missing in the chain; archiving it tells of the one before."""
-        self.gap = gap
+        """Fetch a receipt that is missing in the chain."""
+        self.library.gap = gap
         self.pursue()
+
+    def lose(self, whole: frozenset[str]) -> None:
+        """Only these blobs are whole on the disk."""
+        if self.library.lose(whole):
+            self.pursue()
 
     def hear_open(self, opened: RoundOpen) -> None:
         """Take up a round, or answer again for one that is done."""
@@ -146,36 +143,26 @@ class Trainee:
         if durable.opened is not None and (durable.opened.round <= closed.round or closed.ended is not None):
             self._cancel_training()
         self.pursue()
-        self.tidy()
+        self.library.tidy()
 
     def pursue(self) -> None:
         """Start whatever is missing now: blobs, then the training, then the export."""
         state = self.state
-        closed, opened = state.durable.closed, state.durable.opened
-        if closed is not None:
-            for blob in closed.blobs:
-                self._need(blob)
-        if self.gap is not None:
-            self._need(self.gap.blob, announced=False)
-        if opened is not None and self._open_still(opened) and not self._answered(opened) and self._need(opened.base):
+        self.library.need_newest()
+        opened = state.durable.opened
+        if opened is not None and self._open_still(opened) and not self._answered(opened):
             training = [job for job in state.running if isinstance(job, Train)]
-            if not any(job.opened.key == opened.key for job in training):
+            begun = any(job.opened.key == opened.key for job in training)
+            if self.library.need(opened.base) and not begun and self.retries.may(opened.key):
                 self._cancel_training()
+                self.state.log("train", f"{opened.run}: round {opened.round} begins")
                 state.start(Train(opened))
         self._export()
 
     def job_done(self, job: Job, outcome: object) -> None:
         """One of this node's own jobs ended well."""
-        state = self.state
         if isinstance(job, Fetch):
-            state.held.add(job.blob.digest)
-            self.retry_wait_ms = RETRY_MS
-            closed = state.durable.closed
-            if closed and closed.receipt == job.blob:
-                state.actions.append(Archive(job.blob.digest, closed.run, closed.round))
-            if self.gap is not None and self.gap.blob == job.blob:
-                state.actions.append(Archive(job.blob.digest, self.gap.run, self.gap.round))
-                self.gap = None
+            self.library.fetched(job)
             self.pursue()
         elif isinstance(job, Train) and isinstance(outcome, Trained):
             self._trained(job.opened, outcome)
@@ -183,47 +170,29 @@ class Trainee:
             self.exported = job.best.model.digest
             self.pursue()
 
-    def job_failed(self, job: Job, why: str) -> None:
-        """Try again later, waiting longer each time: the round's deadline ends it."""
-        self.state.log("train", f"{type(job).__name__.lower()} failed, trying again: {why}", "warning")
-        if isinstance(job, Export):
+    def job_failed(self, job: Job, why: str, again: bool) -> None:
+        """Try again later, waiting longer each time; an export only where its child is to blame."""
+        self.state.log("train", f"{type(job).__name__.lower()} failed: {why}", "warning")
+        if isinstance(job, Fetch):
+            self.retries.failed(job.blob.digest)
+        elif isinstance(job, Export) and again:
+            self.retries.failed(job.best)
+        elif isinstance(job, Export):
             self.exported = job.best.model.digest  # the next better model is another attempt
-            return
-        if isinstance(job, Fetch) and self.gap is not None and self.gap.blob == job.blob:
-            self.gap = None  # the next receipt that is archived tells of it again
-            return
-        if self.retry_at_ms is None:
-            self.retry_at_ms = self.state.now_ms + self.retry_wait_ms
-            self.retry_wait_ms = min(2 * self.retry_wait_ms, RETRY_LIMIT_MS)
+        elif isinstance(job, Train):
+            self.retries.failed(job.opened.key)
+            self._confess(job.opened, again)
 
     def answer(self) -> None:
         result = self.state.durable.result
         if result is not None and self.leader is not None:
             self.state.say("result", result, dest=str(self.leader))
 
-    def shareable(self) -> set[str]:
-        """The blobs of the run's state, which any node may have; updates are not among them."""
-        closed, opened = self.state.durable.closed, self.state.durable.opened
-        blobs = list(closed.blobs) if closed else []
-        blobs += [closed.best.model] if closed and closed.best else []
-        blobs += [opened.base] if opened else []
-        return {blob.digest for blob in blobs}
-
-    def tidy(self) -> None:
-        """Let go of the blobs that nothing names any more."""
-        durable, keep = self.state.durable, self.shareable()
-        if durable.result and durable.result.update:
-            keep.add(durable.result.update.digest)
-        for job in self.state.running:
-            keep |= {job.blob.digest} if isinstance(job, Fetch) else set()
-        self.state.held &= keep
-        self.state.actions.append(Keep(frozenset(keep)))
-
     def _trained(self, opened: RoundOpen, outcome: Trained) -> None:
         state = self.state
         if outcome.update is not None:
             state.held.add(outcome.update.digest)
-        self.retry_wait_ms = RETRY_MS
+        self.retries.done(opened.key)
         state.trained_ms += outcome.train_ms
         asked = state.durable.opened
         if asked is None or asked.key != opened.key:
@@ -246,6 +215,17 @@ class Trainee:
         self.answer()
         self._export()
 
+    def _confess(self, opened: RoundOpen, again: bool) -> None:
+        """Tell the master of a training that fails again and again, so that nobody waits for it in the dark."""
+        self.failures = Counter({opened.key: self.failures[opened.key] + 1})
+        if self.failures[opened.key] < MAX_FAILURES or self.leader is None:
+            return
+        why = "its training child dies or hangs" if again else "its training fails; its log says why"
+        failed = TrainResult(
+            opened.run, opened.round, opened.base.digest, opened.terms[-1], Scores(), None, 0, None, 0, failed=why
+        )
+        self.state.say("result", failed, dest=str(self.leader))
+
     def _answered(self, opened: RoundOpen) -> bool:
         """Whether this node has trained a round, and still has what came of it."""
         result = self.state.durable.result
@@ -261,15 +241,6 @@ class Trainee:
             return True
         return closed.round < opened.round and closed.ended is None
 
-    def _need(self, blob: BlobRef | None, announced: bool = True) -> bool:
-        """Whether a blob is here; fetch it if it isn't."""
-        if blob is None or blob.digest in self.state.held:
-            return True
-        fetching = any(isinstance(job, Fetch) and job.blob == blob for job in self.state.running)
-        if not fetching and self.holders and self.retry_at_ms is None:
-            self.state.start(Fetch(blob, self.holders, announced))
-        return False
-
     def _export(self) -> None:
         """Export the best model, while no training waits for the same child."""
         durable = self.state.durable
@@ -281,7 +252,9 @@ class Trainee:
         awaited = opened is not None and self._open_still(opened) and not self._answered(opened)
         over = closed.ended is not None
         busy = any(isinstance(job, Train | Export) for job in self.state.running)
-        if (awaited and not over) or busy or not self._need(closed.best.model):
+        if (awaited and not over) or busy or not self.retries.may(closed.best):
+            return
+        if not self.library.need(closed.best.model):
             return
         just_closed = not over and (opened is None or opened.round <= closed.round)
         if just_closed:

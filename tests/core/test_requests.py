@@ -47,7 +47,8 @@ def test_a_second_run_is_refused_with_who_asked_for_the_first() -> None:
     ask(solo)
     solo.forget()
     ask(solo, run="run-b", operator="op-run-b")
-    assert replies(solo) == [("op-run-b", Reply(False, "run run-a is on, asked for by op-run-a"))]
+    text = "run run-a is on, asked for by op-run-a (making the first model); `pneumod train --stop` ends it"
+    assert replies(solo) == [("op-run-b", Reply(False, text))]
     assert solo.durable.spec == spec_of()
 
 
@@ -73,7 +74,9 @@ def test_a_master_that_still_gathers_asks_for_patience() -> None:
     solo = Solo().prepared().connect()
     solo.advance(3_000)
     ask(solo)
-    assert replies(solo) == [("op-run-a", Reply(False, "the master has just taken over; ask again in a moment"))]
+    assert replies(solo) == [
+        ("op-run-a", Reply(False, "the master has just taken over; ask again in a moment", again=True))
+    ]
 
 
 def test_a_node_that_does_not_lead_does_not_answer() -> None:

@@ -9,7 +9,7 @@ from pneumod.core.actions import Durable
 from pneumod.core.conductor import MAX_SETBACKS
 from pneumod.core.election import ABSTAIN_MS
 from pneumod.core.jobs import Check, Close, Fetch, Initialise, Job, Train
-from pneumod.messages import BlobRef, RoundOpen
+from pneumod.messages import BlobRef, Reply, RoundOpen, StopRun
 from tests.core.pair import (
     Solo,
     ask,
@@ -126,28 +126,45 @@ def test_a_blob_that_rotted_is_fetched_again_and_told() -> None:
     assert [text for text in solo.logged() if "damaged or lost" in text and closed.model.digest[:12] in text]
 
 
-def test_a_run_that_waits_for_nodes_may_be_replaced() -> None:
+def test_a_run_that_waits_for_nodes_is_not_replaced_and_says_what_it_waits_for() -> None:
     solo = master(2)
-    ask(solo, min_nodes=100)
+    ask(solo, min_nodes=3)
     solo.finish(solo.running(Initialise))
     hold(solo)
-    solo.advance(12_000)
-    solo.hear(2, "beat", beat(closed=solo.durable.closed))
-    solo.advance(1_100)
+    solo.advance(2_000)
     assert solo.phase == "waiting"
-    ask(solo, run="run-b", min_nodes=1)
+    solo.forget()
+    ask(solo, run="run-b", operator="op-run-b")
+    (reply,) = solo.said("reply")
+    assert isinstance(reply, Reply)
+    assert "run run-a is on" in reply.text
+    assert "2 of 3 nodes are ready" in reply.text
+    assert solo.durable.closed is not None
+
+
+def test_a_first_model_that_can_not_be_made_ends_the_run_with_the_reason() -> None:
+    solo = master()
+    ask(solo)
+    for _ in range(MAX_SETBACKS):
+        solo.step(ev.JobFailed(solo.running(Initialise), "no TensorFlow"))
+        solo.advance(6_000)
     assert solo.durable.spec is not None
+    assert solo.durable.spec.ended == "given up after 3 failures: initialise failed: no TensorFlow"
+    ask(solo, run="run-b")
     assert solo.durable.spec.run == "run-b"
 
 
-def test_a_first_model_that_cannot_be_made_makes_room_for_another_run() -> None:
+def test_a_run_that_was_stopped_before_its_first_model_stays_so() -> None:
+    """A node that has that model, which an earlier master made, reports it later."""
     solo = master(2)
     ask(solo)
-    solo.step(ev.JobFailed(solo.running(Initialise), "no TensorFlow"))
-    solo.advance(6_000)
-    ask(solo, run="run-b")
-    assert solo.durable.spec is not None
-    assert solo.durable.spec.run == "run-b"
+    spec = solo.durable.spec
+    assert spec is not None
+    solo.hear("op-run-a", "stop", StopRun("run-a"))
+    solo.hear(2, "report", report(spec, closed_of(spec, 0, reign(1, 9))))
+    assert solo.phase == "idle"
+    assert solo.durable.closed is not None
+    assert solo.durable.closed.ended == "stopped by op-run-a"
 
 
 @pytest.mark.parametrize(("bytes_over", "refused"), [(0, False), (10**9, True)])
@@ -193,8 +210,8 @@ def test_updates_are_not_among_the_blobs_that_any_node_may_have() -> None:
     update = result_of(2, opened).update
     assert update is not None
     assert update.digest in solo.node.state.held
-    assert update.digest not in solo.node.trainee.shareable()
-    assert opened.base.digest in solo.node.trainee.shareable()
+    assert update.digest not in solo.node.trainee.library.shareable()
+    assert opened.base.digest in solo.node.trainee.library.shareable()
 
 
 def test_after_the_stop_nothing_is_said() -> None:

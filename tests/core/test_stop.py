@@ -175,7 +175,7 @@ def test_a_master_that_still_gathers_asks_for_patience() -> None:
     solo = Solo().prepared().connect()
     solo.advance(3_000)
     assert solo.phase == "gathering"
-    assert stop(solo) == Reply(False, "the master has just taken over; ask again in a moment")
+    assert stop(solo) == Reply(False, "the master has just taken over; ask again in a moment", again=True)
 
 
 def test_a_node_that_does_not_lead_does_not_answer() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from pneumod.core.actions import Durable
 from pneumod.core.collector import REJOIN_MS
 from pneumod.core.events import BlobsFound
@@ -88,6 +90,8 @@ def test_a_new_master_takes_the_furthest_standing_that_is_reported() -> None:
     for job in list(solo.node.state.running):
         if isinstance(job, Fetch):
             solo.finish(job)
+    solo.peers[3] = beat(closed=far)
+    solo.advance(2_000)
     assert current(solo).base == far.model
 
 
@@ -109,7 +113,37 @@ def test_a_node_that_missed_the_end_of_a_run_is_told_when_it_reports() -> None:
     solo.hear(2, "report", report(spec, ended))
     assert solo.said("closed") == []
     solo.hear(2, "report", report(spec, before))
+    solo.advance(100)
     assert (solo.said("spec"), solo.said("closed")) == ([spec], [ended])
+
+
+def test_a_lost_word_is_said_again_while_the_heirs_are_waited_for() -> None:
+    solo = master(2)
+    ask(solo)
+    solo.finish(solo.running(Initialise))
+    assert solo.phase == "handing"
+    spec, closed = solo.durable.spec, solo.durable.closed
+    solo.advance(2_000)
+    solo.forget()
+    solo.hear(2, "report", report(spec, None))
+    solo.advance(100)
+    assert (solo.said("spec"), solo.said("closed")) == ([spec], [closed])
+
+
+def test_a_new_master_opens_the_next_round_once_an_heir_has_the_model() -> None:
+    spec = spec_of()
+    closed = closed_of(spec, 1, reign(2, 9))
+    held = frozenset({closed.model.digest, closed.checkpoint.digest})
+    solo = Solo(1, durable=Durable(reign(2, 9), spec, closed), held=held).prepared().connect()
+    solo.peers = {2: beat(), 3: beat()}
+    solo.advance(3_000)
+    for peer in (2, 3):
+        solo.hear(peer, "report", msgspec.structs.replace(report(spec, closed), holds=()))
+    solo.advance(30_000)
+    assert solo.phase == "handing"
+    solo.hear(2, "report", report(spec, closed))
+    solo.advance(1_100)
+    assert current(solo).round == 2
 
 
 def test_a_new_master_waits_as_long_for_a_node_that_it_never_heard() -> None:
