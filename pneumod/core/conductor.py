@@ -20,7 +20,7 @@ from pneumod.core.collector import Collector
 from pneumod.core.handover import heirs_hold, holds_newest
 from pneumod.core.jobs import Check, Close, Closed, Fetch, Initialise, Initialised, Job
 from pneumod.core.leases import Leases
-from pneumod.core.membership import MAX_MEMBERS, Members
+from pneumod.core.membership import Members
 from pneumod.core.requests import answer, answer_stop
 from pneumod.core.rounds import close_job, ended_of, first_of, next_of, run_key, run_on, summary_of, to_open
 from pneumod.core.run import Run
@@ -44,7 +44,7 @@ class Conductor:
         self.members = members
         self.trainee = trainee
         self.run = Run(state, trainee)
-        self.expected = expected  # nodes that lived under the master before, this one among them
+        self.expected = expected  # nodes that lived under the master before, with this one; 0: unknown
         self.leases = Leases(state, members)
         self.collector: Collector | None = None
         self.abandoned: tuple[str, int, str] | None = None  # a round that this master gave up needs min_nodes again
@@ -60,9 +60,7 @@ class Conductor:
         state.actions.append(Watch(True))
 
     def beacon(self) -> Beacon:
-        live = len(self.members.live)
-        if not self.settled and self.expected < MAX_MEMBERS:
-            live = max(live, self.expected)  # they are there, and spread their reports by it
+        live = max(len(self.members.live), 0 if self.settled else self.expected)  # who reports spreads by it
         work = self.leases.is_open
         return notes.beacon_of(self.state, self.members, self.collector, self.phase, self.note, live, work)
 
@@ -77,7 +75,7 @@ class Conductor:
         over = now >= self.phase_until_ms
         self.due_ms = now + LOOK_MS if over else min(now + LOOK_MS, self.phase_until_ms)
         if self.phase == "gathering":
-            if self.state.echoed and (over or len(self.members.reports()) >= self.expected):
+            if self.state.echoed and (over or 0 < self.expected <= len(self.members.reports())):
                 self.settle()
         elif self.phase == "preparing":
             self.prepare()
@@ -194,6 +192,9 @@ class Conductor:
         if run is None:
             return
         spec, closed = run
+        if not self.state.holds(closed):
+            self.prepare()  # it was damaged meanwhile
+            return
         counts = {n: r.counts for n, r in self.members.reports().items() if r.counts is not None and r.counts.train > 0}
         self.phase = "waiting"
         opened, again = to_open(spec, closed, counts, self.state.durable)

@@ -29,10 +29,12 @@ def holds_newest(state: State) -> bool:
 
 
 def holders(state: State, members: Members) -> tuple[int, ...]:
-    """Whom a master that lacks the newest model or checkpoint may ask for it."""
+    """Whom a master may ask for a blob that it lacks: for the newest model or checkpoint, who says that it has it."""
     closed = state.durable.closed
-    if closed is None or state.holds(closed):
+    if closed is None:
         return ()
+    if state.holds(closed):
+        return members.heirs()  # for a receipt, or the best model
     reports = members.reports()
     return tuple([n for n, r in reports.items() if closed.model.digest in r.holds and n != state.id][:MAX_HOLDERS])
 

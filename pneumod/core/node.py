@@ -21,7 +21,7 @@ from pneumod.core.crew import Crew
 from pneumod.core.election import FREEZE_MS, Election
 from pneumod.core.handover import holders, successor
 from pneumod.core.jobs import Check, Close, Initialise, Job, Prepare, Prepared, Work
-from pneumod.core.membership import MAX_MEMBERS, Members
+from pneumod.core.membership import Members
 from pneumod.core.pulse import BEAT_MS, Pulse
 from pneumod.core.state import State
 from pneumod.core.trainee import Trainee
@@ -210,7 +210,7 @@ class Node:
         self.state.remember(term=self.election.claim())
         self.state.log("master", f"leads under term {self.state.durable.term.counter}")
         beacon = self.election.beacon
-        expected = max(1, beacon.live - 1) if beacon is not None else MAX_MEMBERS
+        expected = max(1, beacon.live - 1) if beacon is not None else 0
         self.conductor = Conductor(self.state, Members(self.state), self.trainee, expected)
         self.pulse.lead()
 

@@ -62,6 +62,8 @@ def opening(opened: RoundOpen) -> str:
 def collecting(collector: Collector) -> str:
     """Who is left out of the open round so far, and who is awaited once others are in."""
     parts = []
+    if collector.opened.base.digest not in collector.state.held:
+        parts.append(f"the model of round {collector.opened.round - 1} is damaged here and asked for again")
     if collector.refused:
         out = [f"node {node} ({why})" for node, why in sorted(collector.refused.items())]
         parts.append(f"left out: {_listed(out)}")

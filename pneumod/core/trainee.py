@@ -95,7 +95,8 @@ class Trainee:
             self.hear_closed(early)
 
     def adopt(self, report: Report) -> None:
-        """Take over what another node knows of the run."""
+        """Take over what another node knows of the run; who has its blobs is found anew."""
+        self.library.holders = ()
         if report.spec is not None:
             self.hear_spec(report.spec)
         if report.closed is not None:
