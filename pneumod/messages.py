@@ -199,6 +199,7 @@ class Beat(Struct, frozen=True):
     received_bytes: Bytes = 0
     dropped: Count = 0  # messages refused since the start
     trained_ms: Millis = 0  # spent training since the start
+    unfit: bool = False  # claims nothing for now: its disk is slow, or it could not close a round
 
 
 class Gone(Struct, frozen=True):

@@ -41,7 +41,6 @@ class Election:
         self.claim_at_ms: int | None = None  # listening and connected
         self.echo_by_ms: int | None = None  # leading: one's own beacon must be back by then
         self.top_counter = state.durable.term.counter  # the highest heard, obeyed or not
-        self.no_claim_before_ms = 0
 
     @property
     def has_work(self) -> bool:
@@ -115,7 +114,7 @@ class Election:
 
     def abstain(self) -> None:
         """This machine is in a bad way: claim nothing for a while."""
-        self.no_claim_before_ms = self.state.now_ms + ABSTAIN_MS
+        self.state.no_claim_before_ms = self.state.now_ms + ABSTAIN_MS
 
     def due(self) -> bool:
         """Whether to claim now; a silent master is given up on the way."""
@@ -136,4 +135,4 @@ class Election:
         return term
 
     def _claim_after(self, wait_ms: int) -> None:
-        self.claim_at_ms = max(self.state.now_ms + wait_ms, self.no_claim_before_ms)
+        self.claim_at_ms = max(self.state.now_ms + wait_ms, self.state.no_claim_before_ms)

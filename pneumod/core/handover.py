@@ -41,7 +41,7 @@ def holders(state: State, members: Members) -> tuple[int, ...]:
 
 def successor(state: State, members: Members) -> int | None:
     """A lower live node that knows and holds what this master does; None if there is none."""
-    closed, lowest = state.durable.closed, members.live[0]
+    closed, lowest = state.durable.closed, next(iter(members.heirs()), state.id)
     if lowest >= state.id:
         return None
     if closed is not None and state.holds(closed):

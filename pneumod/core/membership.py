@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from itertools import islice
 
 from pneumod.core.election import SILENCE_MS
 from pneumod.core.state import State
@@ -134,7 +135,8 @@ class Members:
         return self._live_digest
 
     def heirs(self) -> tuple[int, ...]:
-        return tuple([n for n in self._live[: MAX_HEIRS + 1] if n != self.state.id][:MAX_HEIRS])
+        """The lowest live ids but one's own that may claim, ascending."""
+        return tuple(islice((n for n in self._live if n != self.state.id and self._is_fit(n)), MAX_HEIRS))
 
     def reports(self) -> dict[int, Report]:
         """Reports of the live nodes, ascending by id."""
@@ -153,6 +155,10 @@ class Members:
         beat, report = member.beat, member.report
         told = report is not None and {model, checkpoint} <= set(report.holds)
         return told or (beat is not None and beat.model == model and beat.checkpoint == checkpoint)
+
+    def _is_fit(self, node: int) -> bool:
+        beat = self.members[node].beat
+        return beat is None or not beat.unfit
 
     def _is_late(self, member: Member, boot: int, connection: int) -> bool:
         """Whether a packet is of an earlier connection. A boot goes back where a disk was replaced and a clock lags."""

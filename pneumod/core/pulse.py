@@ -59,7 +59,7 @@ class Pulse:
 
     def say_beat(self, dropped: int) -> None:
         now, beat, last = self.state.now_ms, self._beat(dropped), self.beat
-        if last is None or (beat.activity, beat.model, beat.checkpoint) != (last.activity, last.model, last.checkpoint):
+        if last is None or _news(beat) != _news(last):
             self.beat_at_ms = min(self.beat_at_ms, max(now, self.beat_ms + HURRY_MS))
         if now >= self.beat_at_ms:
             self.beat, self.beat_ms, self.beat_at_ms = beat, now, now + BEAT_MS
@@ -97,7 +97,13 @@ class Pulse:
             received_bytes=vitals.received_bytes,
             dropped=vitals.dropped + dropped,
             trained_ms=state.trained_ms,
+            unfit=state.now_ms < state.no_claim_before_ms,
         )
+
+
+def _news(beat: Beat) -> tuple[object, ...]:
+    """What of a beat can't wait."""
+    return (beat.activity, beat.model, beat.checkpoint, beat.unfit)
 
 
 def _gist(beacon: Beacon) -> tuple[object, ...]:

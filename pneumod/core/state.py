@@ -35,6 +35,7 @@ class State:
         self.connection = 0
         self.connected = False
         self.echoed = False  # leading: its beacon came back, so it is heard, and not alone behind a dead line
+        self.no_claim_before_ms = 0  # this machine is in a bad way, and leads nobody
         self.counts: ClassCounts | None = None  # None until the images are prepared
         self.trained_ms = 0
         self.vitals = Vitals(0.0, 0, 0, 0)
