@@ -112,7 +112,7 @@ class Collector:
             if 0.0 < self.members.progress(node) < seen:  # it began anew
                 self.looks[node] = (self.members.progress(node), self.state.now_ms)
                 self.anew[node] += 1
-        if any(node in self.results for node in self.missing()):
+        if self.opened.base.digest in self.state.held and any(node in self.results for node in self.missing()):
             return self.state.now_ms >= self.opened_ms + LONGEST_ROUND_MS  # its update is on its way
         if self.state.now_ms >= self.deadline_at_ms:
             self._put_off()

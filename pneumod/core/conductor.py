@@ -15,7 +15,7 @@ A round that is open by the journal is opened again as it was: who has trained i
 from __future__ import annotations
 
 from pneumod.core import notes
-from pneumod.core.actions import Archive, Watch
+from pneumod.core.actions import Watch
 from pneumod.core.collector import Collector
 from pneumod.core.handover import heirs_hold, holds_newest
 from pneumod.core.jobs import Check, Close, Closed, Fetch, Initialise, Initialised, Job
@@ -278,7 +278,6 @@ class Conductor:
             return
         summary = summary_of(collector, job)
         closed = next_of(run, job, outcome, summary, self.stale_rounds, self.state.durable.term)
-        self.state.actions.append(Archive(outcome.receipt.digest, closed.run, closed.round))
         auc = "none" if job.scored.auc is None else f"{job.scored.auc:.3f}"
         self.state.log("master", f"{closed.run}: round {closed.round} closed, AUC of its base {auc}")
         for one in [one for one in job.left_out if one.node not in collector.refused]:

@@ -28,6 +28,12 @@ class Library:
             self.state.start(Fetch(blob, self.holders, announced))
         return False
 
+    def archive_newest(self) -> None:
+        """Keep the newest receipt for good, if it is here; that tells of one that is missing before it."""
+        closed = self.state.durable.closed
+        if closed is not None and closed.receipt is not None and closed.receipt.digest in self.state.held:
+            self.state.actions.append(Archive(closed.receipt.digest, closed.run, closed.round))
+
     def need_newest(self) -> None:
         """The run's state after its last round, and the receipt that is missing before it."""
         closed = self.state.durable.closed
@@ -43,7 +49,7 @@ class Library:
         self.retries.done(job.blob.digest)
         closed = self.state.durable.closed
         if closed is not None and closed.receipt == job.blob:
-            self.state.actions.append(Archive(job.blob.digest, closed.run, closed.round))
+            self.archive_newest()
 
     def lose(self, whole: frozenset[str]) -> bool:
         """Only these blobs are on the disk; whether one is gone that was held."""

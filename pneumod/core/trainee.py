@@ -141,6 +141,7 @@ class Trainee:
         if standing(durable.spec, closed) <= standing(durable.spec, durable.closed):
             return
         state.remember(closed=closed)
+        self.library.archive_newest()
         if durable.opened is not None and (durable.opened.round <= closed.round or closed.ended is not None):
             self._cancel_training()
         self.pursue()
