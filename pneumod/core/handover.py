@@ -35,8 +35,9 @@ def holders(state: State, members: Members) -> tuple[int, ...]:
         return ()
     if state.holds(closed):
         return members.heirs()  # for a receipt, or the best model
-    reports = members.reports()
-    return tuple([n for n, r in reports.items() if closed.model.digest in r.holds and n != state.id][:MAX_HOLDERS])
+    lacks = {closed.model.digest, closed.checkpoint.digest} - state.held
+    found = [(-len(lacks & set(r.holds)), n) for n, r in members.reports().items() if n != state.id]
+    return tuple([n for held, n in sorted(found) if held][:MAX_HOLDERS]) or members.heirs()
 
 
 def successor(state: State, members: Members) -> int | None:

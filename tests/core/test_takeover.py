@@ -198,3 +198,18 @@ def test_a_master_whose_new_model_rots_before_an_heir_has_it_fetches_it_again_or
     solo.step(BlobsFound(frozenset()))
     solo.advance(2_000)
     assert solo.phase == "preparing"
+
+
+def test_who_holds_all_that_a_master_lacks_is_asked_first() -> None:
+    spec = spec_of()
+    closed = closed_of(spec, 1, reign(2, 9))
+    solo = (
+        Solo(1, durable=Durable(reign(2, 9), spec, closed), held=frozenset({closed.model.digest})).prepared().connect()
+    )
+    solo.peers = dict.fromkeys((2, 3, 4), beat())
+    solo.advance(3_000)
+    for peer, holds in ((2, ()), (3, (closed.model.digest,)), (4, (closed.checkpoint.digest,))):
+        solo.hear(peer, "report", msgspec.structs.replace(report(spec, closed), holds=holds))
+    solo.advance(2_000)
+    fetches = [job for job in solo.started(Fetch) if job.blob == closed.checkpoint]
+    assert fetches[-1].holders == (4,)
