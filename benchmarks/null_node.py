@@ -15,7 +15,8 @@ from pneumod.shell.daemon import run_daemon
 def main() -> None:
     node = config.load(Path(sys.argv[1]))
     logs.setup(node.state_dir, node.log)
-    run_daemon(node, trainer="null_trainer")
+    with logs.in_background():
+        run_daemon(node, trainer="null_trainer")
 
 
 if __name__ == "__main__":

@@ -134,11 +134,22 @@ class BlobFolder:
         """The blobs that are here, by their names."""
         return frozenset(p.name for p in self.folder.iterdir() if len(p.name) == 64)
 
+    def largest_bytes(self) -> int:
+        """The size of the largest blob that is here, 0 without any."""
+        largest = 0
+        for digest in self.digests():
+            with suppress(FileNotFoundError):  # a child has just set it aside
+                largest = max(largest, (self.folder / digest).stat().st_size)
+        return largest
+
     def whole(self) -> frozenset[str]:
         """The blobs that are here and undamaged: each is read, and set aside where it is damaged."""
         return frozenset(digest for digest in self.digests() if self.read(digest) is not None)
 
     def keep(self, digests: frozenset[str]) -> None:
-        """Delete every blob that isn't named."""
+        """Delete every blob that isn't named, and what a process that was killed had half written."""
         for digest in self.digests() - digests:
             (self.folder / digest).unlink(missing_ok=True)
+        for path in self.folder.glob(".*.*.tmp"):
+            if not Path("/proc", path.name.split(".")[2]).exists():
+                path.unlink(missing_ok=True)

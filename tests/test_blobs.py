@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from errno import EIO
 from hashlib import blake2b
 from pathlib import Path
@@ -53,6 +54,17 @@ def test_keep_deletes_what_is_not_named(blobs: BlobFolder) -> None:
     blobs.keep(frozenset({kept.digest, "f" * 64}))
     assert blobs.digests() == {kept.digest}
     assert blobs.read(gone.digest) is None
+
+
+def test_keep_deletes_what_a_killed_process_had_half_written(blobs: BlobFolder) -> None:
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    forsaken = blobs.folder / f".{'a' * 64}.{killed.pid}.tmp"
+    wanted = [blobs.folder / name for name in (f".{'b' * 64}.{os.getpid()}.tmp", f".{'c' * 64}-3.tmp")]
+    for path in (forsaken, *wanted):
+        path.touch()
+    blobs.keep(frozenset())
+    assert sorted(blobs.folder.iterdir()) == wanted, "what is being written, and fetched, stays"
 
 
 def test_a_crash_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

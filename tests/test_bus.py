@@ -167,11 +167,15 @@ async def test_messages_sent_without_waiting_keep_their_order(broker: Broker, me
 
 async def test_unacknowledged_messages_are_bounded(me: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pneumod.bus.MAX_UNACKNOWLEDGED", 10)
+    want = BlobWant(DIGEST, (0,))
     for _ in range(15):
-        me.send("gone", NO_TERM, GONE)
+        me.send("want", NO_TERM, want, "2")
     assert me.dropped == {"too many unacknowledged": 5}
-    await me.drain(LIMIT_S)
+    me.send("beacon", NO_TERM, None)
     me.send("gone", NO_TERM, GONE)
+    assert me.dropped == {"too many unacknowledged": 5}, "a sign of life is never dropped"
+    await me.drain(LIMIT_S)
+    me.send("want", NO_TERM, want, "2")
     await me.drain(LIMIT_S)
     assert me.dropped == {"too many unacknowledged": 5}
 

@@ -113,6 +113,9 @@ def claim_stdout() -> BinaryIO:
 def serve(frames: BinaryIO, handle: Callable[[Job, Tell], Outcome]) -> None:
     """Serve jobs until stdin ends. What a job can't do is its failure alone, but a fault that nobody foresaw (no
     memory, a bug) ends the child too: the next job gets a new one.
+
+    Why a job failed may go on the bus, so neither a library's words nor a path of this machine is in it: these go
+    to the node's log. (What a PneumodError says of images may; but only this node's own jobs look at images.)
     """
 
     def send(frame: Frame) -> None:
@@ -127,9 +130,9 @@ def serve(frames: BinaryIO, handle: Callable[[Job, Tell], Outcome]) -> None:
         except PneumodError as error:
             send(Failed(str(error)))
         except OSError as error:  # a full or read-only disk is no bug
-            send(Failed(refusal(error, Path("the state directory"))))
+            send(Note("worker", "error", refusal(error, Path("the state directory"))))
+            send(Failed("the disk refused it"))
         except Exception as error:  # the traceback goes to the log
             send(Note("worker", "error", traceback.format_exc()))
-            *_, last = f"{type(error).__name__}: {error}".rstrip().splitlines()  # TensorFlow's texts are long
-            send(Failed(last, ends=True))
+            send(Failed(f"a fault of the child ({type(error).__name__})", ends=True))
             return

@@ -51,7 +51,7 @@ class JobFailed(Struct, frozen=True):
 
 
 class BlobsFound(Struct, frozen=True):
-    """What is whole on the disk, looked at after a job failed: a blob may have rotted."""
+    """The blobs on the disk, listed after a job failed: one may have been found damaged, and set aside."""
 
     digests: frozenset[str]
 

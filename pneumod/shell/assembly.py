@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from pneumod.blobs import CHUNK_BYTES
 
 WANT_CHUNKS = 64  # asked for at once, 12 MiB: four fetches at a time fit the broker's queue for one client
+MAX_FRESH = 256  # chunks of one blob, 48 MiB, that wait for the writer thread; more are dropped and asked for again
 SYNC_BYTES = 16 * 1024 * 1024  # written between two syncs, so that none of them takes long: the state's writes wait
 
 
@@ -42,10 +46,12 @@ class Assembly:
             self.add(index, data)
 
     def add(self, index: int, data: bytes) -> bool:
-        """Take a chunk; False if it can't be one of this blob."""
+        """Take a chunk; False if it can't be one of this blob, or too many wait for the disk."""
         if self.size_bytes is not None and len(data) != min(CHUNK_BYTES, self.size_bytes - index * CHUNK_BYTES):
             return False
         if index not in self.here:
+            if len(self.fresh) >= MAX_FRESH:
+                return False
             self.here.add(index)
             self.fresh[index] = data
             self.grew.set()
@@ -67,8 +73,9 @@ class Assembly:
         """Whether every chunk came and was taken."""
         return len(self.here) == self.count and not self.fresh
 
-    def missing(self) -> list[int]:
-        return [i for i in range(self.count) if i not in self.here]
+    def missing(self) -> Iterator[int]:
+        """The indices that didn't come yet, ascending."""
+        return (index for index in range(self.count) if index not in self.here)
 
 
 class Pull:
@@ -84,11 +91,11 @@ class Pull:
         """Whom to ask for which chunks now; None while what was asked for is still coming."""
         if self.turn < 0 or not self.holders or self.asked - self.assembly.here:
             return None
-        chunks = self.assembly.missing()[:WANT_CHUNKS]
+        chunks = tuple(islice(self.assembly.missing(), WANT_CHUNKS))
         if not chunks:
             return None
         self.asked = set(chunks)
-        return str(self.holders[self.turn % len(self.holders)]), tuple(chunks)
+        return str(self.holders[self.turn % len(self.holders)]), chunks
 
     def silence(self) -> None:
         """Nothing came for a while: ask the next."""
@@ -102,7 +109,15 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._unsynced_bytes = 0
-        path.touch()
+
+    def reserve(self, size_bytes: int) -> None:
+        """Take the space for the whole of it at once, or the disk fills up midway, when others need it too.
+
+        Raises:
+            OSError: there is no room for it, or the disk refuses it.
+        """
+        with self.path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
 
     def write(self, chunks: dict[int, bytes]) -> None:
         with self.path.open("r+b") as file:
@@ -114,3 +129,8 @@ class Spool:
                 file.flush()
                 os.fsync(file.fileno())
                 self._unsynced_bytes = 0
+
+    def remove(self) -> None:
+        """Without effect once it was adopted. A disk that refuses even this has told what is wrong before."""
+        with suppress(OSError):
+            self.path.unlink()

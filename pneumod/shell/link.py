@@ -13,8 +13,9 @@ Nodes that decide differently (one can't reach the first broker, or was too late
 them all again: `min_nodes` keeps the smaller part from training, and where they meet the higher term wins.
 
 A connection that this side ends says what its Will would have: the broker gives out a Will only of one that is lost.
-Who connects says so of the connection before, which the broker may not have missed yet. So a daemon hears it when
-another one uses its node id, on whichever machine a copied configuration has put it.
+A master that connects again says so of the connection before, which the broker may not have missed yet. A daemon
+that hears its own id under another boot (a Will, a clean stop, a beacon, or, as master, a beat) knows that another
+one uses it, on whichever machine a copied configuration has put it.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class Link:
         self.dropped: Counter[str] = Counter()
         self._control: Connection | None = None
         self._bulk: Connection | None = None
-        self._subscribing: set[asyncio.Task[None]] = set()
+        self._watching = False  # whether everyone's heartbeats are wanted
+        self._watch_changed = asyncio.Event()
         self._place = 0  # of the broker to be on, in the config's list
         self._alone_until_s = 0.0  # no other one is tried until then
         self._said_gone = False
@@ -119,12 +121,10 @@ class Link:
         await self._bulk.publish(kind, term, message, dest)
 
     def watch(self, on: bool) -> None:
-        """Hear everyone's heartbeats, or no longer. Nothing waits for the broker's answer."""
+        """Hear everyone's heartbeats, or no longer, on this connection. Nothing waits for the broker's answer."""
         self.led |= on
-        if self._control is not None:
-            task = asyncio.get_running_loop().create_task(self._watch(self._control, on))
-            self._subscribing.add(task)
-            task.add_done_callback(self._subscribing.discard)
+        self._watching = on
+        self._watch_changed.set()
 
     async def drain(self, limit_s: float) -> None:
         """Wait until what was sent is acknowledged."""
@@ -173,7 +173,8 @@ class Link:
             await control.subscribe(CONTROL)
             self.number, self._control, self._bulk = number, control, bulk
             log.info("connected to the broker at %s:%d", broker.host, broker.port)
-            self._said_gone = False
+            self._said_gone = self._watching = False
+            self._watch_changed.clear()
             if self.led:  # its last connection may be half open: let nobody wait for that master
                 control.send("gone", NO_TERM, Gone(self.boot, number - 1))
                 self.led = False
@@ -183,6 +184,7 @@ class Link:
                     group.create_task(self._read(control))
                     group.create_task(self._read(bulk))
                     group.create_task(self._seek_better(place))
+                    group.create_task(self._keep_watch(control))
             finally:
                 await self._leave(control, will)
 
@@ -218,14 +220,16 @@ class Link:
             return True
         return False
 
-    async def _watch(self, control: Connection, on: bool) -> None:
-        """Try until it holds or the connection has changed: a master that hears no beats leads nobody."""
-        while control is self._control:
+    async def _keep_watch(self, control: Connection) -> None:
+        """Subscribe as was wanted last, and try until it holds: a master that hears no beats leads nobody."""
+        while True:
+            await self._watch_changed.wait()
+            self._watch_changed.clear()
             try:
-                await (control.subscribe(["beat"]) if on else control.unsubscribe(["beat"]))
-                return
+                await (control.subscribe(["beat"]) if self._watching else control.unsubscribe(["beat"]))
             except BusError as error:
                 log.warning("%s", error)
+                self._watch_changed.set()
                 await asyncio.sleep(FIRST_WAIT_S)
 
     async def _read(self, connection: Connection) -> None:

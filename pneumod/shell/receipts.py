@@ -16,16 +16,21 @@ from pneumod import wire
 from pneumod.blobs import digest_of, read_checked, read_file, set_aside, write_atomic
 from pneumod.core.events import ReceiptMissing
 from pneumod.errors import WireError
-from pneumod.messages import BlobRef, Bytes, Digest, RunId
+from pneumod.logs import component
+from pneumod.messages import BlobRef, Digest, RunId
+
+MAX_RECEIPT_BYTES = 4 * 1024 * 1024  # one of 10,000 nodes, each with a reason, is smaller
+
+log = component("worker")
 
 
 class Header(Struct, frozen=True):
-    """What is read of a receipt's header."""
+    """What is read of a receipt's header. It may come from a peer or a bad disk: all of it is checked."""
 
     run: RunId
     round: Annotated[int, Meta(ge=1)]
     previous: Digest | None
-    previous_bytes: Bytes | None
+    previous_bytes: Annotated[int, Meta(ge=1, le=MAX_RECEIPT_BYTES)] | None
 
 
 class Kept(NamedTuple):
@@ -63,10 +68,14 @@ class Receipts:
         """Keep a receipt; another one in its place isn't of the chain, and is set aside."""
         if digest_of(data) in self._kept:
             return
+        if _header(data) is None:
+            log.error("the receipt of %s, round %d, is none: not kept", run, round_)
+            return
         path = self.folder / run / f"{round_:05}.msgpack"
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             set_aside(path, "no part of the chain of receipts")
+            self._kept = {digest: kept for digest, kept in self._kept.items() if kept.path != path}
         write_atomic(path, data)
         self._note(path, data)
 
@@ -80,13 +89,19 @@ class Receipts:
         return None
 
     def _note(self, path: Path, data: bytes) -> bool:
-        try:
-            header = msgspec.convert(wire.decode_document(data, "receipt").header, Header)
-        except (WireError, msgspec.ValidationError):
+        header = _header(data)
+        if header is None:
             return False
         before = None
-        if header.previous is not None and header.previous_bytes:
+        if header.previous is not None and header.previous_bytes is not None:
             blob = BlobRef(header.previous, header.previous_bytes)
             before = ReceiptMissing(blob, header.run, header.round - 1)
         self._kept[digest_of(data)] = Kept(path, before)
         return True
+
+
+def _header(data: bytes) -> Header | None:
+    try:
+        return msgspec.convert(wire.decode_document(data, "receipt").header, Header)
+    except (WireError, msgspec.ValidationError):
+        return None

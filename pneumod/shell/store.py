@@ -25,7 +25,7 @@ from pneumod.shell.receipts import Receipts
 
 T = TypeVar("T")
 MIB = 1024 * 1024
-LEAST_FREE_BYTES = 16 * MIB  # a node that has less ends, and doesn't start
+LEAST_FREE_BYTES = 16 * MIB  # besides room for one more model: a node that has less ends, and doesn't start
 CHECK_BYTES = 32
 MAX_BOOT = 2**53
 
@@ -82,7 +82,7 @@ class Store:
         try:
             for half_written in self.folder.rglob(".*.tmp"):  # by a daemon or a child that was killed
                 half_written.unlink(missing_ok=True)
-            self.check_disk()
+            self.check_disk(self.blobs.largest_bytes())
             state = self._read()
             boots = [] if state is None else [state.boot]
             boots += self._read_boot()
@@ -100,17 +100,27 @@ class Store:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def check_disk(self) -> None:
-        """Raise PneumodError where the disk is nearly full, or was made read-only."""
+    def check_disk(self, room_bytes: int = 0) -> None:
+        """Raise PneumodError where the disk is nearly full, has no room for so much more, or was made read-only."""
         disk = os.statvfs(self.folder)
         if disk.f_flag & os.ST_RDONLY:
             raise PneumodError(f"{self.folder}: Read-only file system; make it writable")
-        free_bytes = disk.f_bavail * disk.f_frsize
-        if free_bytes < LEAST_FREE_BYTES:
+        free_bytes, least_bytes = disk.f_bavail * disk.f_frsize, LEAST_FREE_BYTES + room_bytes
+        if free_bytes < least_bytes:
             raise PneumodError(
                 f"{self.folder}: {free_bytes / MIB:.1f} MiB of the disk are free, and a node needs "
-                f"{LEAST_FREE_BYTES / MIB:.0f}; free space"
+                f"{least_bytes / MIB:.0f}; free space"
             )
+
+    def look(self) -> frozenset[str]:
+        """The blobs that are here.
+
+        Raises:
+            PneumodError: the disk is read-only, or has no room for one more blob such as the largest that is here: a
+                node can't do without the next model and its own update.
+        """
+        self.check_disk(self.blobs.largest_bytes())
+        return self.blobs.digests()
 
     async def persist(self, durable: Durable) -> None:
         await self.in_writer(lambda: self._write(durable))
@@ -136,6 +146,10 @@ class Store:
             return await asyncio.get_running_loop().run_in_executor(self._writer, work)
         except OSError as error:
             raise self._unusable(error) from error
+
+    def later(self, work: Callable[[], object]) -> None:
+        """Run file work that can't fail in the writer thread, and don't wait for it."""
+        self._writer.submit(work)
 
     def close(self) -> None:
         self._writer.shutdown()

@@ -2,6 +2,7 @@
 
 A new model is sent once to all; who fetches it waits for those chunks and asks a holder only for what
 didn't come. Every chunk may be forged, so nothing is kept whose whole doesn't have its digest.
+What is fetched lies on the disk, as long as LEAST_FREE_BYTES of it stay free: a master's updates spool within that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pneumod.blobs import CHUNK_BYTES, chunk_count
-from pneumod.core.events import BlobsFound, Event, JobDone, JobFailed
+from pneumod.core.events import Event, JobDone, JobFailed
 from pneumod.core.jobs import Fetch, Fetched
 from pneumod.errors import BusError, PneumodError
 from pneumod.logs import component
@@ -42,15 +43,24 @@ class Send(NamedTuple):
 
 
 class Transfers:
-    """Serves and fetches blobs; `may_have(sender, digest)` says who may be served what."""
+    """Serves and fetches blobs, while `run` does.
+
+    `may_have(sender, digest)` says who may be served what; `damaged()` is called when a blob turned out to be.
+    """
 
     def __init__(
-        self, link: Link, store: Store, emit: Callable[[Event], None], may_have: Callable[[str, str], bool]
+        self,
+        link: Link,
+        store: Store,
+        emit: Callable[[Event], None],
+        may_have: Callable[[str, str], bool],
+        damaged: Callable[[], None],
     ) -> None:
         self.link = link
         self.store = store
         self.emit = emit
         self.may_have = may_have
+        self.damaged = damaged
         self.dropped = 0
         self._out: asyncio.Queue[Send] = asyncio.Queue(MAX_WANTS)
         self._waiting: set[tuple[str, str | None]] = set()  # what `_out` holds: a repeated want is served once
@@ -59,9 +69,14 @@ class Transfers:
         self._fetching: dict[Key, Assembly] = {}
         self._loose: OrderedDict[Key, Assembly] = OrderedDict()
         self._tasks: dict[Fetch, asyncio.Task[Event]] = {}
+        self._group = asyncio.TaskGroup()  # of the fetches: a fault in one ends `run`
 
     async def run(self) -> None:
-        """Send what was asked for, one blob after the other, until cancelled."""
+        """Fetch, and send what was asked for, one blob after the other, until cancelled; nothing is left behind."""
+        async with self._group:
+            await self._serve()
+
+    async def _serve(self) -> None:
         while True:
             try:
                 send = await asyncio.wait_for(self._out.get(), None if self._reading is None else KEEP_S)
@@ -83,7 +98,7 @@ class Transfers:
             self._reading = None  # not two of them in memory
             data = await self.store.read(digest)
             if data is None:  # it was found to be damaged: the core fetches it again
-                self.emit(BlobsFound(await self.store.in_writer(self.store.blobs.digests)))
+                self.damaged()
                 return None
             self._reading = digest, data
         return self._reading[1]
@@ -128,16 +143,12 @@ class Transfers:
         self.dropped += not assembly.add(chunk.index, chunk.data)
 
     def fetch(self, job: Fetch) -> None:
-        task = self._tasks[job] = asyncio.get_running_loop().create_task(self._fetch(job))
+        task = self._tasks[job] = self._group.create_task(self._fetch(job))
         task.add_done_callback(lambda done: self._ended(job, done))
 
     def cancel(self, job: Fetch) -> None:
         task = self._tasks.get(job)
         if task is not None:
-            task.cancel()
-
-    def close(self) -> None:
-        for task in self._tasks.values():
             task.cancel()
 
     def _queue(self, send: Send) -> None:
@@ -160,7 +171,10 @@ class Transfers:
         """Tell how a fetch ended, also one that was cancelled before it began."""
         if self._tasks.get(job) is task:
             del self._tasks[job]
-        self.emit(JobFailed(job, "cancelled") if task.cancelled() else task.result())
+        if task.cancelled():
+            self.emit(JobFailed(job, "cancelled"))
+        elif task.exception() is None:
+            self.emit(task.result())
 
     async def _fetch(self, job: Fetch) -> Event:
         key = (job.blob.digest, chunk_count(job.blob.size_bytes))
@@ -174,8 +188,12 @@ class Transfers:
                 if not assembly.done:
                     await self._assemble(job, assembly)
             return JobDone(job, Fetched())
-        except PneumodError as error:
+        except BusError as error:
             return JobFailed(job, str(error))
+        except PneumodError as error:
+            log.warning("the blob %s can't be kept: %s", job.blob.digest[:12], error)
+            why = f"the disk of node {self.link.config.node_id} refused it"  # may go on the bus: no path
+            return JobFailed(job, why)
         finally:
             assembly.users -= 1
             if not assembly.users:
@@ -186,16 +204,17 @@ class Transfers:
 
         Raises:
             BusError: nobody sent it.
-            PneumodError: the disk refused it.
+            PneumodError: the disk refused it, or has no room for it.
         """
-        path = self.store.blobs.folder / f".{job.blob.digest}-{assembly.count}.tmp"
+        spool = Spool(self.store.blobs.folder / f".{job.blob.digest}-{assembly.count}.tmp")
         pull, quiet_s = Pull(assembly, job.holders, job.announced), 0.0
         try:
-            spool = await self.store.in_writer(partial(Spool, path))
+            await self.store.in_writer(partial(spool.reserve, job.blob.size_bytes))
+            await self.store.in_writer(self.store.check_disk)
             while True:
                 await self.store.in_writer(partial(spool.write, assembly.take()))
                 if assembly.whole:
-                    if await self.store.in_writer(partial(self.store.blobs.adopt, path, job.blob.digest)):
+                    if await self.store.in_writer(partial(self.store.blobs.adopt, spool.path, job.blob.digest)):
                         assembly.done = True
                         return
                     log.warning("a blob from the bus did not have its digest; asking again")
@@ -212,5 +231,5 @@ class Transfers:
                     if quiet_s >= GIVE_UP_S and pull.turn >= len(job.holders):
                         raise BusError(f"nobody sent the blob {job.blob.digest[:12]}") from None
         finally:
-            path.unlink(missing_ok=True)
+            self.store.later(spool.remove)
             assembly.forget()

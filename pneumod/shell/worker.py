@@ -8,8 +8,9 @@ import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -18,16 +19,18 @@ from pneumod.core.events import Event, JobDone, JobFailed, JobProgress
 from pneumod.core.jobs import Check, Close, Export, Initialise, Job, Prepare, Train, Work
 from pneumod.errors import WireError
 from pneumod.logs import Component, component
+from pneumod.shell.patience import ends_within, look_away
 
 Emit = Callable[[Event], None]
+T = TypeVar("T")
 STOP_S = 2.0
 LAST_WORDS_S = 0.2  # what a child printed at its end is read until then
 PRINTED_BYTES = 64 * 1024  # read at once
 MAX_REASON = 200  # characters of a child's last line that the log names
 
 MAX_JOBS = 20_000  # that wait: a master checks an update of every node
-# A child that sends no frame for so long hangs. Every job reports its progress each second or two, but for the calls
-# into TensorFlow and numpy that can't be interrupted; the limits leave room for a machine that is 20 times slower.
+# A child that sends no frame for so long hangs. Train, Prepare and Close report their progress as they go; Check,
+# Initialise and Export are silent until they end. The limits leave room for a machine that is 20 times slower.
 QUIET_S: dict[type[Job], float] = {
     Prepare: 120.0, Train: 120.0, Work: 120.0, Check: 120.0, Close: 300.0, Initialise: 300.0, Export: 600.0,
 }  # fmt: skip
@@ -77,6 +80,8 @@ class Worker:
                     await self._came.wait()
                 self.current, self._unwanted = self.waiting.popleft(), False
                 event = await self._do(self.current)
+                if self._unwanted:
+                    await self._end()  # it was killed, also where its job had just ended
                 self.current = None
                 self.emit(event)
         finally:
@@ -114,12 +119,10 @@ class Worker:
         if self._unwanted:
             _kill(process)
         assert process.stdin is not None
-        async with asyncio.timeout(limit_s):
-            process.stdin.write(protocol.pack_frame(job))
-            await process.stdin.drain()
+        process.stdin.write(protocol.pack_frame(job))
+        await _within(limit_s, process.stdin.drain())
         while True:
-            async with asyncio.timeout(limit_s):
-                frame = await self._frame(process)
+            frame = await _within(limit_s, self._frame(process))
             limit_s = QUIET_S[type(job)]
             match frame:
                 case protocol.Progress(activity=activity, fraction=fraction, samples_per_s=rate):
@@ -172,6 +175,18 @@ class Worker:
             await asyncio.wait({self._stderr}, timeout=LAST_WORDS_S)
             self._stderr.cancel()
         return process.returncode
+
+
+async def _within(limit_s: float, work: Coroutine[None, None, T]) -> T:
+    """What `work` comes to. TimeoutError: it took longer, a freeze of this process not counted."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(look_away)
+    try:
+        if not await ends_within(task, limit_s):
+            raise TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
 
 
 def _kill(process: Process) -> None:

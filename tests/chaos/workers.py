@@ -125,7 +125,7 @@ async def trainer_out_of_memory(stage: Stage) -> None:
     resource.prlimit(pid, resource.RLIMIT_AS, (used_bytes, used_bytes))
 
     def told() -> bool:
-        return "train failed, trying again" in stage.cluster.log(WORKER)[said:]
+        return "train failed" in stage.cluster.log(WORKER)[said:]
 
     await stage.until_disk(told, 60, "the training fails")
     await stage.end()

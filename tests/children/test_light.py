@@ -107,7 +107,7 @@ def test_a_job_of_the_trainer_is_refused(child: Child) -> None:
     note, failed = child.ask(Initialise(RunSpec(1, "run-a", "tester", 0, RunSettings())))
     assert isinstance(note, Note), "the traceback goes to the log"
     assert "not a job of the light child" in note.text
-    assert failed == Failed("AssertionError: Initialise is not a job of the light child", ends=True)
+    assert failed == Failed("a fault of the child (AssertionError)", ends=True)
 
 
 def test_updates_are_checked_and_a_round_is_closed(child: Child, node: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pneumod.blobs import CHUNK_BYTES, BlobFolder, digest_of
-from pneumod.shell.assembly import SYNC_BYTES, Assembly, Pull, Spool
+from pneumod.shell.assembly import MAX_FRESH, SYNC_BYTES, Assembly, Pull, Spool
+from tests.disks import small_disk
 
 FULL = bytes(CHUNK_BYTES)
 SIZE_BYTES = 2 * CHUNK_BYTES + 10  # of a blob of three chunks
@@ -24,7 +25,7 @@ def assembly(size_bytes: int | None = SIZE_BYTES, count: int = 3) -> Assembly:
 def test_a_chunk_that_does_not_fit_its_place_is_refused(index: int, size_bytes: int) -> None:
     one = assembly()
     assert not one.add(index, bytes(size_bytes))
-    assert one.missing() == [0, 1, 2]
+    assert list(one.missing()) == [0, 1, 2]
     assert not one.grew.is_set()
 
 
@@ -34,7 +35,7 @@ def test_chunks_that_came_before_the_size_was_known_are_checked_by_it() -> None:
     assert one.add(1, FULL)
     one.expect(SIZE_BYTES)
     assert one.fresh == {1: FULL}
-    assert one.missing() == [0, 2]
+    assert list(one.missing()) == [0, 2]
 
 
 def test_it_is_whole_once_all_that_came_was_taken() -> None:
@@ -76,6 +77,7 @@ def test_a_spooled_blob_is_adopted_only_with_its_digest(tmp_path: Path) -> None:
     path, parts = tmp_path / ".one.tmp", [b"\x01" * CHUNK_BYTES, b"\x02" * CHUNK_BYTES, b"\x03" * 10]
     digest = digest_of(b"".join(parts))
     spool = Spool(path)
+    spool.reserve(SIZE_BYTES)
     spool.write({2: parts[2], 0: parts[0]})
     spool.write({1: b"\xff" * CHUNK_BYTES})
     assert not blobs.adopt(path, digest)
@@ -90,7 +92,30 @@ def test_what_is_spooled_is_synced_now_and_then(tmp_path: Path, monkeypatch: pyt
     synced = []
     monkeypatch.setattr("os.fsync", synced.append)
     spool = Spool(tmp_path / "spool")
+    spool.reserve(SIZE_BYTES)
     chunks = 2 * SYNC_BYTES // CHUNK_BYTES + 4
     for index in range(chunks):
         spool.write({index: FULL})
     assert len(synced) == 2
+
+
+def test_what_waits_for_a_slow_disk_is_bounded_and_asked_for_again() -> None:
+    one = Assembly(MAX_FRESH + 2)
+    one.expect((MAX_FRESH + 2) * CHUNK_BYTES)
+    assert [one.add(index, FULL) for index in range(MAX_FRESH + 2)] == MAX_FRESH * [True] + [False, False]
+    assert len(one.fresh) == MAX_FRESH
+    one.take()
+    assert list(one.missing()) == [MAX_FRESH, MAX_FRESH + 1]
+    assert one.add(MAX_FRESH, FULL)
+
+
+def test_the_space_of_a_blob_is_taken_at_once_or_not_at_all(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+        spool = Spool(disk.folder / ".one.tmp")
+        with pytest.raises(OSError, match="No space left"):
+            spool.reserve(2 * 1024 * 1024)
+        spool.remove()
+        spool.remove()
+        assert list(disk.folder.iterdir()) == []
+        spool.reserve(SIZE_BYTES)
+        assert spool.path.stat().st_blocks * 512 >= SIZE_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -70,6 +71,24 @@ async def test_a_full_disk_loses_nothing(disk: Disk) -> None:
     store.close()
 
 
+async def test_a_disk_without_room_for_one_more_model_is_told_and_keeps_a_node_from_starting(disk: Disk) -> None:
+    store = Store(disk.folder)
+    store.load()
+    assert store.look() == frozenset()
+    model = store.blobs.write(os.urandom(5 * MIB))
+    with pytest.raises(PneumodError, match=r"MiB of the disk are free, and a node needs 21; free space"):
+        store.look()
+    store.check_disk()
+    store.close()
+    store = Store(disk.folder)
+    with pytest.raises(PneumodError, match="a node needs 21"):
+        store.load()
+    store.blobs.keep(frozenset())
+    assert store.load()[2] == frozenset()
+    assert model.digest not in store.look()
+    store.close()
+
+
 async def test_a_read_only_disk_is_one_line_and_loses_nothing(disk: Disk) -> None:
     store = Store(disk.folder)
     store.load()
@@ -85,7 +104,10 @@ async def test_a_read_only_disk_is_one_line_and_loses_nothing(disk: Disk) -> Non
     store.close()
 
 
-async def test_a_job_that_meets_a_full_disk_fails_and_the_next_one_does_not(tmp_path: Path, images: Path) -> None:
+async def test_a_job_that_meets_a_full_disk_fails_and_the_next_one_does_not(
+    tmp_path: Path, images: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("pneumod"), "propagate", True)
     with small_disk(tmp_path / "disk", 1) as disk:
         config = written(tmp_path, images, 1883, state_dir=str(disk.folder))
         disk.fill()
@@ -94,8 +116,10 @@ async def test_a_job_that_meets_a_full_disk_fails_and_the_next_one_does_not(tmp_
         async with running(asyncio.create_task(child.run())):
             child.submit(Prepare(128))
             (failed,) = await events.until(JobFailed)
-            assert failed.why.startswith(str(disk.folder))
-            assert failed.why.endswith(": No space left on device; free space or fix rights")
+            assert failed.why == "the disk refused it", "it may go on the bus: no path"
+            (said,) = [text for record in caplog.records if "No space left" in (text := record.getMessage())]
+            assert said.startswith(str(disk.folder))
+            assert said.endswith(": No space left on device; free space or fix rights")
             assert list(disk.folder.rglob("*.tmp")) == []
             disk.free()
             child.submit(Prepare(128))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pneumod.bus import Incoming
+from pneumod.bus import Connection, Incoming
 from pneumod.core.events import Connected, Disconnected, Received
 from pneumod.demo.cluster import Broker
+from pneumod.errors import BusError
 from pneumod.messages import NO_TERM, Card, Gone
-from pneumod.shell.link import Link
+from pneumod.shell.link import FIRST_WAIT_S, Link
 from tests.examples import MESSAGES
 from tests.shell.parts import LIMIT_S, Events, connection, first, new_broker, node_config, running, serving, wire
 
@@ -167,6 +168,38 @@ async def test_what_was_said_before_a_restart_is_no_other_daemons(
         assert "another daemon" in caplog.text
 
 
+async def test_the_last_wish_to_watch_holds_however_long_the_broker_takes(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was to stop failed, and is tried again after the next reign began."""
+    asked: list[str] = []
+    link, events = new_link(tmp_path, 1, broker.port)
+    done, slow = asyncio.Event(), asyncio.Event()
+
+    async def unsubscribe(self: Connection, kinds: list[str]) -> None:
+        asked.append("off")
+        await slow.wait()
+        raise BusError("no answer")
+
+    async def subscribe(self: Connection, kinds: list[str]) -> None:
+        asked.append("on")
+        done.set()
+
+    async with running(started(link)):
+        await events.until(Connected)
+        monkeypatch.setattr(Connection, "unsubscribe", unsubscribe)
+        monkeypatch.setattr(Connection, "subscribe", subscribe)
+        link.watch(False)
+        await asyncio.sleep(0.01)
+        link.watch(True)
+        slow.set()
+        async with asyncio.timeout(LIMIT_S):
+            await done.wait()
+        await asyncio.sleep(2 * FIRST_WAIT_S)
+        assert asked[0] == "off"
+        assert set(asked[1:]) == {"on"}
+
+
 async def test_beats_are_heard_only_while_they_are_watched(tmp_path: Path, broker: Broker) -> None:
     beat = next(message for kind, message in MESSAGES if kind == "beat")
     link, events = new_link(tmp_path, 1, broker.port)
@@ -178,7 +211,8 @@ async def test_beats_are_heard_only_while_they_are_watched(tmp_path: Path, broke
                 await other.publish("beat", NO_TERM, beat)
                 await asyncio.sleep(0.02)
         link.watch(False)
-        await asyncio.gather(*link._subscribing)
+        await other.publish("gone", NO_TERM, Gone(1, 1))  # is heard after the broker has taken that
+        await events.when(lambda: any(received.kind == "gone" for received in events.of(Received)))
         heard = len(events.of(Received))
         await other.publish("beat", NO_TERM, beat)
         await other.publish("gone", NO_TERM, Gone(1, 1))

@@ -10,7 +10,7 @@ from pneumod import wire
 from pneumod.blobs import digest_of
 from pneumod.core.events import ReceiptMissing
 from pneumod.messages import BlobRef
-from pneumod.shell.receipts import Receipts
+from pneumod.shell.receipts import MAX_RECEIPT_BYTES, Receipts
 
 RUN = "run-b"
 
@@ -87,3 +87,41 @@ def test_one_that_rots_while_the_node_runs_is_not_served(tmp_path: Path) -> None
     assert receipts.read(digest_of(made[0])) is None
     assert digest_of(made[0]) not in receipts
     assert receipts.gap(digest_of(made[1])) is not None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"previous_bytes": 2**53},
+        {"previous_bytes": MAX_RECEIPT_BYTES + 1},
+        {"previous_bytes": 0},
+        {"previous": "../../etc/passwd"},
+        {"previous": "F" * 64},
+        {"round": 0},
+    ],
+)
+def test_what_is_no_receipt_is_not_kept(tmp_path: Path, wrong: dict[str, object]) -> None:
+    """A size from a peer would be fetched, whatever memory that takes."""
+    header = {"run": RUN, "round": 2, "previous": "f" * 64, "previous_bytes": 10} | wrong
+    data = wire.encode_document(wire.Document("receipt", header))
+    receipts = kept(tmp_path, [data])
+    assert digest_of(data) not in receipts
+    assert list(tmp_path.rglob("*.*")) == []
+    path = tmp_path / RUN / "00002.msgpack"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    assert digest_of(data) not in scanned(tmp_path)
+    assert [p.name for p in path.parent.iterdir()] == ["00002.msgpack.damaged"]
+
+
+def test_a_receipt_that_gave_way_is_forgotten_and_asking_for_it_leaves_the_good_one(tmp_path: Path) -> None:
+    """Two masters closed the round; a peer may still want the receipt that isn't of the chain."""
+    of_another = wire.encode_document(
+        wire.Document("receipt", {"run": RUN, "round": 1, "previous": None, "previous_bytes": None, "metrics": 1})
+    )
+    (good,) = chain(1)
+    receipts = kept(tmp_path, [of_another])
+    receipts.add(good, RUN, 1)
+    assert digest_of(of_another) not in receipts
+    assert receipts.read(digest_of(of_another)) is None
+    assert receipts.read(digest_of(good)) == good

@@ -242,7 +242,8 @@ async def test_a_disk_that_refuses_is_one_line(tmp_path: Path) -> None:
     """Folders in the way: root may write anywhere, but not over these."""
     with opened(tmp_path) as store:
         store.load()
-        ref = store.blobs.write(b"a receipt")
+        header = {"run": "run-b", "round": 1, "previous": None, "previous_bytes": None}
+        ref = store.blobs.write(wire.encode_document(wire.Document("receipt", header)))
         store.path.unlink()
         store.path.mkdir()
         (tmp_path / "receipts").touch()

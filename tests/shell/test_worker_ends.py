@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from pneumod.core.events import JobDone, JobFailed, JobProgress
+from pneumod.core.events import Event, JobDone, JobFailed, JobProgress
 from pneumod.core.jobs import Fetch, Job, Prepare, Train
 from pneumod.shell.worker import QUIET_S
 from tests.shell import child
-from tests.shell.bench import DO, TRAIN, Bench, pid_of
-from tests.shell.parts import LIMIT_S
+from tests.shell.bench import DO, ROOT, TRAIN, Bench, pid_of
+from tests.shell.parts import LIMIT_S, running
 
 
 async def test_a_cancelled_training_ends_at_once_and_fails(bench: Bench) -> None:
@@ -117,3 +118,32 @@ async def test_a_child_that_shows_progress_may_take_its_time(bench: Bench, monke
     bench.submit(Prepare(child.STEADY))
     assert isinstance((await bench.ends(1))[0], JobDone)
     assert len(bench.events.of(JobProgress)) == 1 + child.STEPS
+
+
+HASTY = """
+import sys
+from pneumod.children import protocol
+while header := sys.stdin.buffer.read(4):
+    sys.stdin.buffer.read(protocol.HEADER.unpack(header)[0])
+    done = protocol.Failed("at once")
+    sys.stdout.buffer.write(protocol.pack_frame(protocol.Progress("training", 0.5)) + protocol.pack_frame(done))
+    sys.stdout.buffer.flush()
+"""
+
+
+async def test_a_training_that_is_cancelled_as_it_ends_costs_the_next_job_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hasty.py").write_text(HASTY)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    bench = Bench(tmp_path / "jobs", "hasty")
+
+    def emit(event: Event) -> None:
+        bench.events.emit(event)
+        if isinstance(event, JobProgress):
+            bench.worker.cancel(TRAIN)  # its end is in the pipe already
+
+    bench.worker.emit = emit
+    async with running(asyncio.create_task(bench.worker.run())):
+        bench.submit(TRAIN, DO)
+        assert (await bench.ends(2))[1] == JobFailed(DO, "at once"), "no child that is dead"
