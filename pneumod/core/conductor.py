@@ -50,10 +50,10 @@ class Conductor:
         self.abandoned: tuple[str, int, str] | None = None  # a round that this master gave up needs min_nodes again
         self.stale_rounds = self.looked_ms = 0
         self.setbacks = 0  # in a row
+        self.handed = ("", -1)  # the run and round whose model the heirs had their time to store
         self.settled = False  # knows what the nodes know
         self.lagging = False  # a node knows less of the run than this master
-        self.unfit = False  # this machine fails where another may not
-        self.note = ""
+        self.unfit, self.note = False, ""  # unfit: this machine fails where another may not
         self.phase: Phase = "gathering"
         self.phase_until_ms = state.now_ms + GATHER_MS  # gathering and handing end by then
         self.due_ms = state.now_ms  # of the next tick
@@ -87,6 +87,7 @@ class Conductor:
             self.look()
         elif self.phase == "handing" and heirs_hold(self.state, self.members, late=over):
             self.phase, self.note = "idle" if run_on(self.state) is None else "waiting", ""
+            self.handed = run_key(self.state) if over else self.handed
             self._look_soon()  # a lower node may take over before the next round opens
         elif self.phase == "handing" and not holds_newest(self.state):
             self.prepare()  # the only copy was damaged
@@ -105,9 +106,8 @@ class Conductor:
 
     def _cancel_jobs(self) -> None:
         pending = self.collector.pending if self.collector else {}
-        for job in list(self.state.running):
-            if job in pending or isinstance(job, Check | Close | Initialise):
-                self.state.cancel(job)
+        for job in [j for j in self.state.running if j in pending or isinstance(j, Check | Close | Initialise)]:
+            self.state.cancel(job)
 
     def hear_beat(self, node: int, beat: Beat) -> None:
         if self.members.hear_beat(node, beat):
@@ -181,10 +181,8 @@ class Conductor:
         elif not self.state.holds(closed):
             self.note = f"fetching the model of round {closed.round}"
             self.trainee.pursue()
-        elif heirs_hold(self.state, self.members, late=False):
-            self.open_round()
         else:
-            self._hand()
+            self.open_round()
 
     def open_round(self) -> None:
         """Open the next round, or again the one that is open by the journal; wait where too few are there."""
@@ -203,6 +201,9 @@ class Conductor:
             self.note = note
             if note != before:
                 self.state.log("master", note)
+            return
+        if not heirs_hold(self.state, self.members, late=self.handed == run_key(self.state)):
+            self._hand()  # a new master, or other heirs
             return
         self.phase, self.note = "collecting", ""
         absent = notes.absent(self.state, self.members)

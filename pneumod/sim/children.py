@@ -29,14 +29,17 @@ JOB_MS: dict[type[j.Job], Span] = {
     j.Export: (200, 900),
     j.Work: (20, 400),
 }
-HUNG_MS: dict[type[j.Job], int] = {  # the watchdog ends a child that answers nothing for so long
+QUIET_MS: dict[type[j.Job], int] = {  # a child that sends nothing for so long hangs, and is ended, as in the shell
+    j.Prepare: 120_000,
     j.Train: 120_000,
     j.Check: 120_000,
-    j.Close: 900_000,
+    j.Close: 300_000,
     j.Initialise: 300_000,
-    j.Export: 300_000,
-    j.Work: 60_000,
+    j.Export: 600_000,
+    j.Work: 120_000,
 }
+START_MS = 180_000  # more for the first job of a child
+DIED, HUNG = "the child died (-9)", "the child hung"
 
 
 class Luck(Struct, frozen=True):
@@ -93,6 +96,12 @@ def made_by(outcome: j.Outcome) -> list[BlobRef]:
     return []
 
 
+def named_by(job: j.Close) -> ev.ReceiptMissing | None:
+    """The receipt before the one that a job writes, as that one says."""
+    before = job.previous.receipt
+    return ev.ReceiptMissing(before, job.opened.run, job.previous.round) if before is not None else None
+
+
 def read_by(job: j.Job) -> list[BlobRef]:
     """The blobs that a job reads from the disk."""
     match job:
@@ -110,14 +119,14 @@ def read_by(job: j.Job) -> list[BlobRef]:
 class Child:
     """One child process of a machine, as its daemon serves it: one job after the other."""
 
-    __slots__ = ("cancelled", "current", "luck", "machine", "number", "random", "took_ms", "waiting")
+    __slots__ = ("current", "luck", "machine", "number", "random", "started", "took_ms", "waiting")
 
     def __init__(self, machine: Machine, random: Random, luck: Luck) -> None:
         self.machine = machine
         self.random = random
         self.luck = luck
         self.waiting: deque[j.Job] = deque()
-        self.cancelled: list[j.Job] = []  # of those
+        self.started = False  # the process runs: its first job has begun
         self.current: j.Job | None = None
         self.number = 0  # of the current job
         self.took_ms = 0  # that it takes
@@ -128,27 +137,23 @@ class Child:
 
     def cancel(self, job: j.Job) -> None:
         """Drop a job that waits; kill the child for one that trains. Any other runs to its end."""
-        if job == self.current:
-            if isinstance(job, j.Train):
-                self.machine.clock.after(0, self._end, self.number, "the child died (-9)")
-        elif job in self.waiting:
-            self.cancelled.append(job)
+        machine = self.machine
+        if job in self.waiting:
+            self.waiting.remove(job)
+            machine.clock.after(0, machine.fail_in, machine.life, job, "cancelled")
+        elif job == self.current and isinstance(job, j.Train):
+            self.started = False
+            machine.clock.after(0, self._end, self.number, "cancelled")
 
     def kill(self) -> None:
         """The daemon is dead; so are its children."""
         self.waiting.clear()
-        self.cancelled.clear()
-        self.current = None
+        self.current, self.started = None, False
         self.number += 1
 
     def _next(self) -> None:
-        while self.current is None and self.waiting:
-            job = self.waiting.popleft()
-            if job in self.cancelled:
-                self.cancelled.remove(job)
-                self.machine.clock.after(0, self.machine.feed_in, self.machine.life, ev.JobFailed(job, "cancelled"))
-            else:
-                self._begin(job)
+        if self.current is None and self.waiting:
+            self._begin(self.waiting.popleft())
 
     def _begin(self, job: j.Job) -> None:
         self.current = job
@@ -156,10 +161,11 @@ class Child:
         machine, why = self.machine, ""
         took_ms = int(draw(self.random, JOB_MS[type(job)]) * machine.slowness)
         chance = self.random.random() if self.luck.dies or self.luck.hangs else 1.0
+        started, self.started = self.started, True
         if chance < self.luck.dies:
-            took_ms, why = took_ms // 2, "the child died (-9)"
-        elif chance < self.luck.dies + self.luck.hangs and type(job) in HUNG_MS:
-            took_ms, why = HUNG_MS[type(job)], "the child hung"
+            took_ms, why = took_ms // 2, DIED
+        elif chance < self.luck.dies + self.luck.hangs:
+            took_ms, why = QUIET_MS[type(job)] + (0 if started else START_MS), HUNG
         elif isinstance(job, j.Train):
             parts = max(4, took_ms // PROGRESS_MS)
             for part in range(1, parts):
@@ -177,15 +183,18 @@ class Child:
         if number != self.number or job is None:
             return
         self.current = None
-        outcome = why or outcome_of(job, machine.id)
-        if missing := [blob.digest[:12] for blob in read_by(job) if blob.digest not in machine.disk.blobs]:
-            outcome = f"no blob {missing[0]}"
+        broken = why in (DIED, HUNG)  # the job itself may be good
+        self.started = self.started and not broken
+        missing = [blob.digest[:12] for blob in read_by(job) if blob.digest not in machine.disk.blobs]
+        outcome = why or (f"no blob {missing[0]}" if missing else outcome_of(job, machine.id))
         if isinstance(outcome, str):
-            machine.fail(job, outcome)
+            machine.fail(job, outcome, again=broken)
         else:
             if isinstance(outcome, j.Trained):
                 outcome = msgspec.structs.replace(outcome, train_ms=self.took_ms)
             machine.disk.blobs |= {made.digest for made in made_by(outcome)}
+            if isinstance(job, j.Close) and isinstance(outcome, j.Closed):
+                machine.world.receipts[outcome.receipt.digest] = named_by(job)
             machine.feed(ev.JobDone(job, outcome))
         if number == self.number:
             self._next()

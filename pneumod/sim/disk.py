@@ -8,7 +8,9 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from pneumod.core.actions import Durable
+from pneumod.core.events import ReceiptMissing
 from pneumod.sim.clock import Span, draw
+from pneumod.sim.receipts import Named, Receipts
 
 FIRST_BOOT = 1_700_000_000  # Unix seconds when the virtual clock starts
 
@@ -25,6 +27,7 @@ class Backup(NamedTuple):
     boot: int
     durable: Durable
     blobs: frozenset[str]
+    receipts: dict[tuple[str, int], str]
     delivered: dict[tuple[str, int], bytes]
 
 
@@ -33,16 +36,16 @@ class Disk:
 
     __slots__ = ("backup", "blobs", "boot", "clock_skew_s", "delivered", "durable", "random", "receipts", "wear")
 
-    def __init__(self, random: Random, wear: Wear) -> None:
+    def __init__(self, random: Random, wear: Wear, named: Named) -> None:
         self.random = random
         self.wear = wear
         self.clock_skew_s = 0
         self.boot = 0  # of the last start; 0: nothing was ever written here
         self.durable = Durable()
         self.blobs: set[str] = set()
-        self.receipts: set[str] = set()
+        self.receipts = Receipts(named)
         self.delivered: dict[tuple[str, int], bytes] = {}  # what came of the items of this node's batches
-        self.backup = Backup(0, self.durable, frozenset(), {})
+        self.backup = Backup(0, self.durable, frozenset(), {}, {})
 
     def start(self, now_ms: int) -> int:
         """The boot number of this start, written before anything else happens."""
@@ -55,15 +58,23 @@ class Disk:
             return draw(self.random, self.wear.slow_ms)
         return draw(self.random, self.wear.write_ms)
 
-    def archive(self, digest: str) -> None:
-        """Copy a receipt to where it stays."""
+    def archive(self, digest: str, run: str, round_: int) -> ReceiptMissing | None:
+        """Copy a receipt to where it stays; the first that is missing on the way back from it."""
         if digest in self.blobs:
-            self.receipts.add(digest)
+            self.receipts.files[run, round_] = digest
+        return self.receipts.gap(digest)
+
+    def missing(self) -> ReceiptMissing | None:
+        """The receipt that is missing at a start. The newest is archived first: a crash may have come before that."""
+        closed = self.durable.closed
+        if closed is None or closed.receipt is None:
+            return None
+        return self.archive(closed.receipt.digest, closed.run, closed.round)
 
     def lose(self) -> None:
         """A new, empty disk."""
-        self.boot, self.durable, self.blobs, self.receipts = 0, Durable(), set(), set()
-        self.delivered = {}
+        self.boot, self.durable, self.blobs, self.delivered = 0, Durable(), set(), {}
+        self.receipts.files = {}
 
     def damage_state(self) -> None:
         """The state file can't be read: it is set aside. The number of starts has its own file."""
@@ -74,10 +85,12 @@ class Disk:
         self.blobs.discard(digest)
 
     def back_up(self) -> None:
-        self.backup = Backup(self.boot, self.durable, frozenset(self.blobs), dict(self.delivered))
+        receipts, delivered = dict(self.receipts.files), dict(self.delivered)
+        self.backup = Backup(self.boot, self.durable, frozenset(self.blobs), receipts, delivered)
 
     def restore(self) -> None:
         """The disk is as it was when it was backed up; if it never was, it is empty."""
         self.lose()
         self.boot, self.durable = self.backup.boot, self.backup.durable
         self.blobs, self.delivered = set(self.backup.blobs), dict(self.backup.delivered)
+        self.receipts.files = dict(self.backup.receipts)

@@ -40,7 +40,7 @@ class Machine:
         self.sender = str(node_id)
         self.place = place
         self.slowness = slowness
-        self.disk = Disk(world.random, wear)
+        self.disk = Disk(world.random, wear, world.receipts)
         self.trainer = Child(self, world.random, luck)
         self.light = Child(self, world.random, luck)
         self.transfers = Transfers(self)
@@ -90,7 +90,7 @@ class Machine:
             sites=sites, skills=SKILLS, room=self.world.room,
         )  # fmt: skip
         self.link.number, self.timer_ms = 0, -1
-        self.step(ev.Tick())
+        self.step(self.disk.missing() or ev.Tick())
         self.link.connect_later()
 
     def kill(self) -> None:
@@ -122,11 +122,16 @@ class Machine:
         if life == self.life:
             self.feed(event)
 
-    def fail(self, job: Job, why: str) -> None:
+    def fail(self, job: Job, why: str, again: bool = False) -> None:
         """A job that failed may have met a damaged blob: the daemon looks at what is left."""
         life = self.life
         self.feed(ev.BlobsFound(frozenset(self.disk.blobs)))
-        self.feed_in(life, ev.JobFailed(job, why))
+        self.feed_in(life, ev.JobFailed(job, why, again))
+
+    def fail_in(self, life: int, job: Job, why: str) -> None:
+        """A job of this life of the process was dropped."""
+        if life == self.life:
+            self.fail(job, why)
 
     def step(self, event: ev.Event) -> None:
         node = self.node
@@ -211,8 +216,9 @@ class Machine:
                 self.link.watch(on)
             case act.Keep(digests=digests):
                 self.disk.blobs &= digests
-            case act.Archive(digest=digest):
-                self.disk.archive(digest)
+            case act.Archive(digest=digest, run=run, round=round_):
+                if (missing := self.disk.archive(digest, run, round_)) is not None:
+                    self.clock.after(0, self.feed_in, self.life, missing)
             case act.Deliver(batch=batch, item=item, data=data):
                 self.disk.delivered[batch, item] = data
             case act.Halt():
@@ -220,6 +226,7 @@ class Machine:
                 self.kill()
 
     def _child_for(self, job: Job) -> Child:
+        """As the shell's; work on images will be the light child's, once the shell has some."""
         return self.light if isinstance(job, Prepare | Check | Close | Work) else self.trainer
 
     # ---- sleep ----

@@ -53,7 +53,7 @@ class Transfers:
         result = node.state.durable.result
         if result is not None and result.update is not None and result.update.digest == digest:
             return asker == node.leader
-        return digest in node.trainee.shareable() or digest in self.machine.disk.receipts
+        return digest in node.trainee.library.shareable() or digest in self.machine.disk.receipts
 
     def _seek(self, job: Fetch, number: int, give_up_ms: int) -> None:
         machine, now_ms = self.machine, self.machine.clock.now_ms

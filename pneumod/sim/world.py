@@ -14,6 +14,7 @@ from pneumod.sim.children import Luck
 from pneumod.sim.clock import Clock
 from pneumod.sim.disk import Wear
 from pneumod.sim.machine import Machine
+from pneumod.sim.receipts import Named
 
 Observer = Callable[["World", Machine, act.Action], None]
 Watcher = Callable[[Machine, ev.Event], None]
@@ -30,6 +31,7 @@ class World(Clock):
         crashes: nodes that this killed, for whoever starts them again.
         sites: site by node, as in a roster; empty: no roster.
         room: work items that a node holds at one time.
+        receipts: every receipt that was ever made, with the one before it.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class World(Clock):
         self.crashes: list[int] = []
         self.sites: dict[int, str] = {}
         self.room = 0
+        self.receipts: Named = {}
         wear, luck = wear or Wear(), luck or Luck()
         self.machines = {
             node: Machine(self, node, place, self.random.uniform(1.0, slowest), wear, luck)

@@ -213,3 +213,20 @@ def test_who_holds_all_that_a_master_lacks_is_asked_first() -> None:
     solo.advance(2_000)
     fetches = [job for job in solo.started(Fetch) if job.blob == closed.checkpoint]
     assert fetches[-1].holders == (4,)
+
+
+def test_heirs_that_come_before_a_round_opens_are_waited_for_too() -> None:
+    solo = master(2, 4)
+    ask(solo, min_nodes=4)
+    solo.finish(solo.running(Initialise))
+    hold(solo)
+    assert solo.phase == "waiting"
+    solo.peers[3] = beat()
+    solo.peers[5] = beat(closed=solo.durable.closed)
+    for peer in (3, 5):
+        solo.hear(peer, "report", msgspec.structs.replace(report(solo.durable.spec, solo.durable.closed), holds=()))
+    solo.advance(2_000)
+    assert solo.phase == "handing"
+    solo.peers[3] = beat(closed=solo.durable.closed)
+    solo.advance(2_000)
+    assert current(solo).round == 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pneumod.core import actions as act
 from pneumod.core.invariants import check
 from pneumod.core.jobs import Work
-from pneumod.core.leases import is_done
-from pneumod.messages import NO_TERM, Grant, Offer, Pull, Term
+from pneumod.messages import Grant, Offer, Pull, Term
 from pneumod.sim.machine import Machine
 from pneumod.sim.world import World
 from tests.sim.checkers import Violation
@@ -14,8 +15,15 @@ from tests.sim.checkers import Violation
 MAX_ACTIONS = 400  # that wait for a disk, and as many again for each node of the cluster
 MAX_BLOBS = 10  # a run's state, its best model, the base, one's own update and what is being fetched
 MAX_JOBS = 40  # of one's own; cancelled ones wait behind a child that hangs
+LEASE_MS = 10_000  # of an item, from when its holder last told of it
 OFFER_MS = 5_000  # an owner tells its master so often what is done
 MAX_REASONS = 10  # for refused messages
+
+
+def is_done(batch: Offer, item: int) -> bool:
+    """Whether an item's bit is set."""
+    place, bit = divmod(item, 8)
+    return place < len(batch.done) and bool(batch.done[place] >> bit & 1)
 
 
 class Bounds:
@@ -62,6 +70,14 @@ class Bounds:
                 raise Violation(f"node {machine.id}: {size} {what}, {limit} are the limit")
 
 
+class Told(NamedTuple):
+    """Which master a node has told that it holds an item, and when."""
+
+    term: Term
+    first_ms: int  # of an unbroken lease
+    last_ms: int  # a slow disk may hold up what it says, and its lease runs out
+
+
 class Items:
     """Every item of a batch is done once, by a node of its owner's site."""
 
@@ -70,7 +86,7 @@ class Items:
         self.way_ms = weather.delay_ms[1] + (weather.reorder_ms[1] if weather.reorder else 0)  # of a message, at most
         self.done: dict[int, Offer] = {}  # by owner, as of its disk
         self.done_ms: dict[tuple[int, str, int], int] = {}  # owner, batch, item
-        self.told: dict[tuple[int, int, str, int], tuple[Term, int]] = {}  # node, owner, batch, item: whom, and when
+        self.told: dict[tuple[int, int, str, int], Told] = {}  # by node, owner, batch, item
         self.world = world
 
     def forget(self, node: int) -> None:
@@ -91,8 +107,11 @@ class Items:
             case act.Publish(message=Pull() as pull, term=term):
                 for owner, batch, item in pull.held:
                     key = (machine.id, owner, batch, item)
-                    if key not in self.told or self.told[key][0] != term:
-                        self.told[key] = (term, world.now_ms)
+                    told = self.told.get(key)
+                    first_ms = world.now_ms
+                    if told is not None and told.term == term and self._leases(told):
+                        first_ms = told.first_ms
+                    self.told[key] = Told(term, first_ms, world.now_ms)
             case act.Publish(message=Grant() as grant, dest=dest, term=term):
                 self._grant(grant, int(dest or -1), term)
 
@@ -102,6 +121,10 @@ class Items:
             if batch is not None and not all(is_done(batch, item) for item in range(batch.items)):
                 return f"items of node {machine.id} are not done"
         return None
+
+    def _leases(self, told: Told) -> bool:
+        """Whether the lease of who told this can't have run out since."""
+        return self.world.now_ms - told.last_ms < LEASE_MS - self.way_ms
 
     def _persist(self, machine: Machine, batch: Offer) -> None:
         before = self.done.get(machine.id)
@@ -128,7 +151,9 @@ class Items:
             if machine.id == receiver or machine.node is None:
                 continue
             for item in grant.items:
-                term, told_ms = self.told.get((machine.id, grant.owner, grant.batch, item), (NO_TERM, 0))
+                told = self.told.get((machine.id, grant.owner, grant.batch, item))
                 held = (grant.owner, grant.batch, item) in machine.node.crew.puller.held
-                if held and term == granting and self.way_ms < now_ms - told_ms < machine.steady_ms:
+                if not held or told is None or told.term != granting or not self._leases(told):
+                    continue
+                if self.way_ms < now_ms - told.first_ms < machine.steady_ms:
                     raise Violation(f"item {item} of node {grant.owner} is granted twice")

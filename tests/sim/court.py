@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pneumod.core import actions as act
 from pneumod.core.actions import Durable
-from pneumod.messages import StartRun
+from pneumod.messages import RoundClosed, StartRun
 from pneumod.sim.machine import Machine
 from pneumod.sim.world import World
 from tests.sim.bounds import Bounds, Items
@@ -19,6 +19,11 @@ def ended(durable: Durable) -> str | None:
     return closed.ended if closed is not None else None
 
 
+def known_of(durable: Durable) -> tuple[str, RoundClosed | None, str | None]:
+    """The run that a node knows, its state, and how it ended, whether the spec or the state says so."""
+    return durable.spec.run if durable.spec is not None else "", durable.closed, ended(durable)
+
+
 class Court:
     """Watches every action of a world; raises Violation at the first broken promise."""
 
@@ -26,7 +31,8 @@ class Court:
         self.world = world
         self.terms, self.rounds, self.items = Terms(world), Rounds(world), Items(world)
         self.bounds, self.training = Bounds(world), Training(world)
-        self.judges = (self.terms, self.training, self.rounds, Survival(world), self.items, self.bounds)
+        self.survival = Survival(world)
+        self.judges = (self.terms, self.training, self.rounds, self.survival, self.items, self.bounds)
         self.rotten: set[tuple[int, str]] = set()  # node and blob: nobody knows before it is read
         world.observers.append(self.see)
 
@@ -47,6 +53,7 @@ class Court:
         """A blob of a node can't be read any more."""
         self.rotten.add((node, digest))
         self.training.rots(node, digest)
+        self.survival.rots(node, digest)
 
     def see(self, world: World, machine: Machine, action: act.Action) -> None:
         for judge in self.judges:
@@ -71,7 +78,7 @@ class Court:
         models = [m.durable.closed.model for m in machines if m.durable.closed is not None and ended(m.durable)]
         if len({model.digest for model in models}) > 1:
             return "different models"
-        if any((m.durable.spec, m.durable.closed) != (spec, closed) for m in machines):
+        if len({known_of(machine.durable) for machine in machines}) > 1:
             return "the run is not over everywhere"
         if closed is None:
             return None  # stopped before its first model
@@ -79,6 +86,17 @@ class Court:
         model = closed.model.digest
         if not lost and any(model not in m.blobs and (m.id, model) not in self.rotten for m in machines):
             return "a node lacks the model"
+        return self._chains(closed, machines)
+
+    def _chains(self, closed: RoundClosed, machines: list[Machine]) -> str | None:
+        """Every node keeps all receipts of the run, back to one that no node has any more."""
+        kept = {machine.id: set(machine.disk.receipts.files.values()) for machine in machines}
+        anywhere = set().union(*kept.values())
+        receipt, round_ = closed.receipt.digest if closed.receipt is not None else None, closed.round
+        while receipt in anywhere:
+            if lacking := [node for node, digests in kept.items() if receipt not in digests]:
+                return f"node {lacking[0]} lacks the receipt of round {round_}"
+            receipt, round_ = self.rounds.previous[receipt], round_ - 1
         return None
 
     def _stuck(self, leader: Machine, machines: list[Machine]) -> str | None:

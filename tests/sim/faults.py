@@ -74,6 +74,13 @@ class Faults:
             machine.disk.rot(digest)
             self.court.rots(machine.id, digest)
 
+    def do_lose_receipt(self, machine: Machine) -> None:
+        """A receipt that is kept for good can't be read: a start finds that out."""
+        machine.kill()
+        if machine.disk.receipts.files:
+            del machine.disk.receipts.files[self.random.choice(sorted(machine.disk.receipts.files))]
+        self._start_later(machine)
+
     def do_wrong_update(self, machine: Machine) -> None:
         """The node's answer names an update that was made on another base."""
         machine.kill()

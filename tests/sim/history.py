@@ -7,7 +7,7 @@ from random import Random
 from msgspec import Struct
 
 from pneumod.sim.bus import Weather
-from pneumod.sim.children import Luck
+from pneumod.sim.children import QUIET_MS, START_MS, Luck
 from pneumod.sim.disk import Wear
 from pneumod.sim.world import World
 from tests.sim.checkers import Violation
@@ -17,8 +17,8 @@ from tests.sim.operators import Operators
 
 MAX_NODES = 60
 SAFETY_MS = 120_000
-LIVENESS_MS = 1_200_000
-HUNG_MS = 900_000  # the longest that a child may hang
+LIVENESS_MS = 1_500_000
+HUNG_MS = max(QUIET_MS.values()) + START_MS  # the longest that a child hangs
 
 
 class Outcome(Struct, frozen=True):

@@ -12,6 +12,7 @@ from tests.sim.court import Court, ended
 OPERATOR = "op-run-ann"
 OTHER = "op-run-bob"
 MAX_ITEMS = 40  # of a batch
+PATIENCE = 60  # refusals in a row: then the run that is in the way is stopped
 
 
 class Operators:
@@ -29,6 +30,7 @@ class Operators:
         self.asked = self.batches = 0
         self.left = random.choice([0, 0, 1, 2])
         self.known = False  # the wanted run was accepted
+        self.refused = 0  # times in a row that another run was on
         self.wanted = self._request()
 
     def next(self) -> None:
@@ -63,8 +65,14 @@ class Operators:
         elif self.known and not on:
             self.wanted, self.known, on = self._request(), False, False
         self.known = self.known or on
-        if not on:
-            self.world.ask(OPERATOR, leader, self.wanted)
+        if on:
+            return
+        self.world.ask(OPERATOR, leader, self.wanted)
+        blocked = durable.spec is not None and ended(durable) is None
+        self.refused = self.refused + 1 if blocked else 0
+        if durable.spec is not None and self.refused > PATIENCE:  # it may wait for what never comes
+            self.world.ask(OPERATOR, leader, StopRun(durable.spec.run), "stop")
+            self.refused = 0
 
     def _leader(self) -> int | None:
         leaders = self.world.leaders()

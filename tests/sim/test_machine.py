@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pneumod.core import actions as act
 from pneumod.core import events as ev
-from pneumod.core.jobs import Train
+from pneumod.core.jobs import Initialise, Prepare
 from pneumod.messages import RunSettings, StartRun
 from pneumod.sim.bus import Weather
-from pneumod.sim.children import HUNG_MS, Luck
+from pneumod.sim.children import QUIET_MS, START_MS, Luck
 from pneumod.sim.disk import Wear
 from pneumod.sim.machine import Machine
 from pneumod.sim.world import World
@@ -72,9 +72,9 @@ def test_a_child_that_dies_or_hangs_ends_its_job() -> None:
         machine.light.luck = Luck()
         world.run(8_000)
         world.ask("op-run-a", 1, StartRun("run-a", 0, RunSettings(rounds=1)))
-        world.run(8_000 + HUNG_MS[Train] * 3)
-        failed = [event.why for _, event in told.events if isinstance(event, ev.JobFailed)]
-        assert why in failed
+        world.run(9_000 + QUIET_MS[Initialise] + START_MS)
+        failed = [event for _, event in told.events if isinstance(event, ev.JobFailed)]
+        assert {(event.why, event.again) for event in failed} == {(why, True)}
 
 
 def test_a_blob_that_rotted_is_missed_by_the_job_that_reads_it() -> None:
@@ -89,6 +89,39 @@ def test_a_blob_that_rotted_is_missed_by_the_job_that_reads_it() -> None:
     found = [event for _, event in told.events if isinstance(event, ev.BlobsFound)]
     assert found
     assert closed.model.digest not in found[0].digests
+
+
+def test_a_kept_receipt_that_is_lost_is_told_at_the_start_and_comes_from_a_peer() -> None:
+    world = World(1, [1, 2], Weather((1, 1)))
+    told = Told(world)
+    world.start_all()
+    world.run(8_000)
+    world.ask("op-run-a", 1, StartRun("run-a", 0, RunSettings(rounds=2, min_nodes=2)))
+    world.run(90_000)
+    kept = dict(world.machines[2].disk.receipts.files)
+    assert sorted(kept) == [("run-a", 1), ("run-a", 2), ("run-a", 3)]
+    world.crash(2)
+    for round_ in (1, 2):
+        del world.machines[2].disk.receipts.files["run-a", round_]
+    world.start(2)
+    world.run(100_000)
+    missing = [(event.round, event.blob.digest) for _, event in told.events if isinstance(event, ev.ReceiptMissing)]
+    assert missing == [(round_, kept["run-a", round_]) for round_ in (2, 1)]
+    assert world.machines[2].disk.receipts.files == kept
+
+
+def test_a_job_that_waits_is_dropped_at_once() -> None:
+    world, machine, told = alone()
+    world.run(8_000)
+    assert machine.node is not None
+    machine.node.state.start(Prepare(1))
+    machine.node.state.start(Prepare(2))
+    machine.node.state.cancel(Prepare(2))
+    machine.step(ev.Tick())
+    world.run(8_001)
+    assert [event for _, event in told.events if isinstance(event, ev.JobFailed)] == [
+        ev.JobFailed(Prepare(2), "cancelled")
+    ]
 
 
 def test_a_machine_that_sleeps_hears_afterwards() -> None:

@@ -11,6 +11,8 @@ from pneumod.core import notes
 from pneumod.core.actions import Action
 from pneumod.core.collector import Collector
 from pneumod.core.election import Election
+from pneumod.core.jobs import Fetch
+from pneumod.core.library import Library
 from pneumod.core.node import Node
 from pneumod.core.state import State
 from pneumod.core.trainee import Trainee
@@ -138,16 +140,33 @@ def test_found_out_different_models_in_the_end(monkeypatch: Patch) -> None:
 
 
 def test_found_out_a_model_that_was_thrown_away(monkeypatch: Patch) -> None:
-    tidy = Trainee.tidy
+    tidy = Library.tidy
 
-    def too_tidy(trainee: Trainee) -> None:
-        tidy(trainee)
-        closed = trainee.state.durable.closed
-        if closed is not None and closed.ended is not None and trainee.state.id % 2:
-            trainee.state.actions.append(act.Keep(frozenset()))
+    def too_tidy(library: Library) -> None:
+        tidy(library)
+        closed = library.state.durable.closed
+        if closed is not None and closed.ended is not None and library.state.id % 2:
+            library.state.actions.append(act.Keep(frozenset()))
 
-    monkeypatch.setattr(Trainee, "tidy", too_tidy)
+    monkeypatch.setattr(Library, "tidy", too_tidy)
     found_out("no end in sight: a node lacks the model", monkeypatch)
+
+
+def test_found_out_a_gap_in_the_receipts_that_nobody_closes(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(Trainee, "hear_gap", lambda *_: None)
+    found_out("lacks the receipt of round", monkeypatch)
+
+
+def test_found_out_a_receipt_that_is_not_archived(monkeypatch: Patch) -> None:
+    """Masters keep the receipts that they write, others don't keep those that they fetch."""
+    fetched = Library.fetched
+
+    def careless(library: Library, job: Fetch) -> None:
+        fetched(library, job)
+        library.state.actions = [one for one in library.state.actions if not isinstance(one, act.Archive)]
+
+    monkeypatch.setattr(Library, "fetched", careless)
+    found_out("lacks the receipt of round", monkeypatch)
 
 
 def test_found_out_a_lower_id_that_never_gets_the_lead(monkeypatch: Patch) -> None:

@@ -11,6 +11,8 @@ from pneumod.core import conductor
 from pneumod.core.collector import Collector
 from pneumod.core.conductor import Conductor
 from pneumod.core.jobs import Close, Job
+from pneumod.core.requests import answer
+from pneumod.core.rounds import close_job
 from pneumod.core.trainee import Trainee
 from pneumod.messages import RoundClosed, StartRun, TrainResult
 from tests.sim.mutants import found_out
@@ -21,7 +23,6 @@ Patch = pytest.MonkeyPatch
 
 def close_with(change: Callable[[Close], Close], monkeypatch: Patch) -> None:
     """Every round is closed by a job that was changed."""
-    close_job = conductor.close_job
 
     def changed(collector: Collector, closed: RoundClosed) -> tuple[Close, int]:
         job, stale = close_job(collector, closed)
@@ -55,6 +56,12 @@ def test_found_out_counting_a_node_twice(monkeypatch: Patch) -> None:
         lambda job: msgspec.structs.replace(job, contributions=job.contributions + job.contributions[:1]), monkeypatch
     )
     found_out("closes on nodes", monkeypatch)
+
+
+def test_found_out_leaving_a_node_out_for_the_masters_own_child(monkeypatch: Patch) -> None:
+    failed = Collector.job_failed
+    monkeypatch.setattr(Collector, "job_failed", lambda collector, job, why, again: failed(collector, job, why, False))
+    found_out("is left out, for the master's child broke 1 times", monkeypatch)
 
 
 def test_found_out_closing_below_min_nodes(monkeypatch: Patch) -> None:
@@ -93,19 +100,12 @@ def test_found_out_receipts_that_do_not_chain(monkeypatch: Patch) -> None:
     found_out("are a chain of", monkeypatch)
 
 
-def test_found_out_a_master_that_does_not_ask_what_the_others_know(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(Trainee, "adopt", lambda trainee, report: None)
-    found_out("knows round", monkeypatch)
-
-
 def test_found_out_going_on_before_the_heirs_hold_the_model(monkeypatch: Patch) -> None:
     monkeypatch.setattr(conductor, "heirs_hold", lambda *_, **__: True)
     found_out("opens the next round, and heir", monkeypatch)
 
 
 def test_found_out_a_new_run_under_a_number_that_was_used(monkeypatch: Patch) -> None:
-    answer = conductor.answer
-
     def first(*args: object) -> object:
         reply, spec = answer(*args)  # type: ignore[arg-type]
         return reply, msgspec.structs.replace(spec, number=1) if spec is not None else None

@@ -9,10 +9,10 @@ from pneumod.core import leases, owner
 from pneumod.core.actions import Log, Publish
 from pneumod.core.jobs import Job, Prepare
 from pneumod.core.leases import Leases
+from pneumod.core.library import Library
 from pneumod.core.node import Node
 from pneumod.core.owner import Owner
 from pneumod.core.state import State
-from pneumod.core.trainee import Trainee
 from pneumod.messages import Offer
 from tests.sim.mutants import found_out
 
@@ -82,7 +82,7 @@ def test_found_out_items_that_nobody_does(monkeypatch: Patch) -> None:
 
 
 def test_found_out_blobs_that_nobody_lets_go(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(Trainee, "tidy", lambda trainee: None)
+    monkeypatch.setattr(Library, "tidy", lambda library: None)
     found_out("blobs held", monkeypatch)
 
 
