@@ -120,12 +120,13 @@ class Leases:
             batch = self.batches.get(owner)
             if not self.state.same_site(node, owner) or (len(leases) >= MAX_HELD and key not in leases):
                 continue
-            if batch is not None and batch.offer.batch == name and batch.leased.get(item) != node:
-                if item not in batch.free or is_done(batch.offer, item):
+            if batch is not None and batch.offer.batch == name:
+                if item >= batch.offer.items or is_done(batch.offer, item):
                     continue
-                batch.lease(item, node)
-            leases[key] = until_ms
-        coming = len(leases.keys() - set(pull.held))  # granted, and not yet known to the node
+                if item in batch.free:
+                    batch.lease(item, node)
+            leases[key] = until_ms  # also beside another's lease: then it is the next
+        coming = sum(self._is_leased(key, node) for key in leases.keys() - set(pull.held))  # not yet known to the node
         room = min(pull.room, MAX_HELD - len(pull.held)) - coming if settled else 0
         owners = sorted(self.batches)
         for owner in [o for o in owners if o > self.served] + [o for o in owners if o <= self.served]:
@@ -165,8 +166,16 @@ class Leases:
         del leases[key]
         if not leases:
             del self.until_ms[node]
-        if batch is not None and batch.offer.batch == key[1] and batch.leased.get(key[2]) == node:
-            batch.release(key[2])
+        if batch is None or not self._is_leased(key, node):
+            return
+        batch.release(key[2])
+        others = [other for other, its in self.until_ms.items() if key in its]
+        if others and key[2] in batch.free:
+            batch.lease(key[2], min(others))  # it was granted twice, before its first holder was heard
+
+    def _is_leased(self, key: Key, node: int) -> bool:
+        batch = self.batches.get(key[0])
+        return batch is not None and batch.offer.batch == key[1] and batch.leased.get(key[2]) == node
 
 
 def is_done(offer: Offer, item: int) -> bool:

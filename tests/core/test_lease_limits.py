@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pneumod.core.leases import OWNER_LOST_MS
+from pneumod.core.leases import LEASE_MS, OWNER_LOST_MS
 from pneumod.messages import Gone, Grant, Offer
 from pneumod.work import MAX_HELD, MAX_ITEMS
 from tests.core.items import BATCH, SITES, back, gone_silent, granted, offer, pull
@@ -124,3 +124,16 @@ def test_the_largest_batch_is_known_to_be_done_when_its_last_item_is() -> None:
     solo.hear(2, "offer", Offer(BATCH, "predict", MAX_ITEMS, b"\xff" * (MAX_ITEMS // 8)))
     assert solo.node.conductor is not None
     assert not solo.node.conductor.beacon().work
+
+
+def test_an_item_that_two_nodes_hold_is_not_granted_to_a_third_when_one_lease_ends() -> None:
+    """Its first holder was not heard before it was granted again, after a takeover."""
+    solo = master(2, 3, 4, sites=SITES)
+    solo.hear(2, "offer", offer(1))
+    assert granted(solo, 2, 1) == [0]
+    for _ in range(LEASE_MS // 1_000 + 2):
+        solo.advance(1_000)
+        solo.hear(3, "pull", pull(0, 0))
+    assert granted(solo, 2, 1) == []
+    solo.advance(LEASE_MS)
+    assert granted(solo, 2, 1) == [0]
