@@ -139,6 +139,9 @@ class Operator:
         while not condition(self.view):
             if self._following.done():
                 self._following.result()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError  # Ctrl-C came as `asyncio.wait_for` ended, which then swallows it (3.11)
             if time.monotonic() >= end_s:
                 return False
             await asyncio.sleep(0.05)

@@ -131,3 +131,26 @@ async def test_a_request_outlives_the_connection(brokers: list[Broker], tmp_path
             await me.ask(StartRun("run-x", 0, RunSettings()))
         run = await me.request_run(RunSettings())
         assert [request.run for request in master.asked] == [run]
+
+
+async def test_a_cancellation_that_something_swallowed_ends_the_waiting_all_the_same(
+    brokers: list[Broker], tmp_path: Path
+) -> None:
+    config = node_config(tmp_path, 1, brokers[0].port)
+    waits = asyncio.Event()
+
+    async def wait() -> None:
+        async with operator(config, "watch") as me, me.following():
+            try:
+                waits.set()
+                await asyncio.sleep(LIMIT_S)
+            except asyncio.CancelledError:  # as wait_for does where its future ends in the same moment
+                await me.until(lambda view: False, LIMIT_S)
+
+    task = asyncio.create_task(wait())
+    await waits.wait()
+    task.cancel()
+    started_s = time.monotonic()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert time.monotonic() - started_s < LIMIT_S / 2
