@@ -86,7 +86,12 @@ def test_real_hospitals_are_federated(cxr: Path, tmp_path: Path) -> None:
 def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     running = subprocess.Popen(
-        demo("--nodes", "2", "--no-local"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        demo("--nodes", "2", "--no-local"),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background job ignores SIGINT
     )
     await_process(tmp_path, "children.light")
     running.send_signal(number)
