@@ -14,6 +14,7 @@ from pneumod.messages import Grant, Offer, Pull
 from pneumod.work import MAX_HELD
 
 LEASE_MS = 10_000
+QUIET_MS = 1_500  # a new master grants nothing for so long: who holds items pulls each second
 OWNER_LOST_MS = 30_000  # a batch whose owner is gone for so long is forgotten; the owner offers again
 MAX_BATCHES = 256  # one an owner
 
@@ -60,6 +61,7 @@ class Leases:
     def __init__(self, state: State, members: Members) -> None:
         self.state = state
         self.members = members
+        self.grants_from_ms = state.now_ms + QUIET_MS
         self.batches: dict[int, Batch] = {}  # by owner
         self.over: dict[int, tuple[str, int]] = {}  # by owner: its last batch that was done, and its boot then
         self.until_ms: dict[int, dict[Key, int]] = {}  # by node; also of batches that are not yet offered
@@ -127,7 +129,8 @@ class Leases:
                     batch.lease(item, node)
             leases[key] = until_ms  # also beside another's lease: then it is the next
         coming = sum(self._is_leased(key, node) for key in leases.keys() - set(pull.held))  # not yet known to the node
-        room = min(pull.room, MAX_HELD - len(pull.held)) - coming if settled else 0
+        knows = settled and self.state.now_ms >= self.grants_from_ms
+        room = min(pull.room, MAX_HELD - len(pull.held)) - coming if knows else 0
         owners = sorted(self.batches)
         for owner in [o for o in owners if o > self.served] + [o for o in owners if o <= self.served]:
             batch = self.batches[owner]
