@@ -91,6 +91,7 @@ class Faults:
             machine.disk.durable = msgspec.structs.replace(
                 machine.durable, result=msgspec.structs.replace(result, update=wrong)
             )
+            self.court.training.trained[machine.id, result.key] = wrong.digest
         self._start_later(machine)
 
     def do_wrong_run(self, machine: Machine) -> None:
