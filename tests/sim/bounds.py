@@ -17,7 +17,7 @@ MAX_BLOBS = 10  # a run's state, its best model, the base, one's own update and 
 MAX_JOBS = 40  # of one's own; cancelled ones wait behind a child that hangs
 LEASE_MS = 10_000  # of an item, from when its holder last told of it
 OFFER_MS = 5_000  # an owner tells its master so often what is done
-QUEUE_MS = 1_000  # a grant is decided before it is said: it stands behind the writes of its master
+QUEUED_WRITES = 2  # that a grant stands behind, between its decision and its sending
 MAX_REASONS = 10  # for refused messages
 
 
@@ -85,6 +85,7 @@ class Items:
     def __init__(self, world: World) -> None:
         weather = world.bus.weather
         self.way_ms = weather.delay_ms[1] + (weather.reorder_ms[1] if weather.reorder else 0)  # of a message, at most
+        self.queue_ms = QUEUED_WRITES * max(m.disk.wear.write_ms[1] for m in world.machines.values())
         self.done: dict[int, Offer] = {}  # by owner, as of its disk
         self.done_ms: dict[tuple[int, str, int], int] = {}  # owner, batch, item
         self.told: dict[tuple[int, int, str, int], Told] = {}  # by node, owner, batch, item
@@ -156,5 +157,5 @@ class Items:
                 held = (grant.owner, grant.batch, item) in machine.node.crew.puller.held
                 if not held or told is None or told.term != granting or not self._leases(told):
                     continue
-                if self.way_ms + QUEUE_MS < now_ms - told.first_ms < machine.steady_ms:
+                if self.way_ms + self.queue_ms < now_ms - told.first_ms < machine.steady_ms:
                     raise Violation(f"item {item} of node {grant.owner} is granted twice")
