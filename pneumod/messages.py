@@ -36,7 +36,7 @@ from pneumod.primitives import (
     Text,
 )
 from pneumod.settings import RunSettings
-from pneumod.work import Done, Grant, Offer, Pull, Taken
+from pneumod.work import Done, Grant, Offer, ParcelWant, Piece, Pull, Taken
 
 
 class RunSpec(Struct, frozen=True):
@@ -276,6 +276,7 @@ class Reply(Struct, frozen=True):
 Message = (
     Card | Beat | Gone | Beacon | Report | RunSpec | RoundOpen | RoundClosed | TrainResult
     | BlobWant | Chunk | StartRun | StopRun | Reply | Offer | Pull | Grant | Done | Taken
+    | ParcelWant | Piece
 )  # fmt: skip
 
 

@@ -51,8 +51,10 @@ KINDS: dict[str, Kind] = {
         Kind("offer", m.Offer, "to", 1, False, 60, 12 * KIB),
         Kind("pull", m.Pull, "to", 1, False, 30, 12 * KIB),
         Kind("grant", m.Grant, "to", 1, False, 10, 2 * KIB),
-        Kind("done", m.Done, "to", 1, False, 60, 52 * KIB),
+        Kind("done", m.Done, "to", 1, False, 60, 200 * KIB, bulk=True),
         Kind("taken", m.Taken, "to", 1, False, 60, KIB),
+        Kind("ask", m.ParcelWant, "to", 1, False, 30, 2 * KIB),
+        Kind("parcel", m.Piece, "to", 1, False, 60, 200 * KIB, bulk=True),
     )
 }
 

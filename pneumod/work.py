@@ -14,7 +14,9 @@ from pneumod.primitives import Millis, NodeId, Text
 
 MAX_ITEMS = 65_536  # of a batch
 MAX_HELD = 64  # items that a node may hold at one time
-DATA_BYTES = 48 * 1024  # that come of an item, at most
+DATA_BYTES = 192 * 1024  # that come of an item, at most
+PARCEL_BYTES = 32 * 1024 * 1024  # of the files of an item on their way to another node, at most
+PIECE_BYTES = 192 * 1024
 
 BatchId = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}\Z")]
 Item = Annotated[int, Meta(ge=0, lt=MAX_ITEMS)]
@@ -62,3 +64,21 @@ class Taken(Struct, frozen=True):
 
     batch: BatchId
     item: Item
+
+
+class ParcelWant(Struct, frozen=True):
+    """A node that was granted an item asks its owner for pieces of the item's files."""
+
+    batch: BatchId
+    item: Item | None  # None: the batch's head, what is to be done with every item
+    pieces: Annotated[tuple[Annotated[int, Meta(ge=0, lt=1024)], ...], Meta(min_length=1, max_length=64)]
+
+
+class Piece(Struct, frozen=True):
+    """A part of a parcel. It holds parts of images: it goes to one node of the owner's own site, and no further."""
+
+    batch: BatchId
+    item: Item | None
+    index: Annotated[int, Meta(ge=0, lt=1024)]
+    count: Annotated[int, Meta(ge=1, le=1024)]
+    data: Annotated[bytes, Meta(max_length=PIECE_BYTES)]

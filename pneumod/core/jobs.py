@@ -19,6 +19,7 @@ from pneumod.messages import (
     Scores,
     Takeover,
 )
+from pneumod.settings import Preparation
 from pneumod.work import Skill
 
 
@@ -26,6 +27,12 @@ class Prepare(Struct, frozen=True, tag=True):
     """Scan the node's folders and fill the cache of prepared pixels (light child) -> Prepared."""
 
     image_size: int
+    clahe: bool = False
+    crop_borders: bool = False
+
+    @property
+    def preparation(self) -> Preparation:
+        return Preparation(self.image_size, self.clahe, self.crop_borders)
 
 
 class Prepared(Struct, frozen=True, tag=True):

@@ -42,7 +42,7 @@ class Node:
         durable: Durable,
         held: frozenset[str],
         card: m.Card,
-        image_size: int,
+        prepare: Prepare,
         share_counts: bool = True,
         sites: Mapping[int, str] | None = None,
         skills: tuple[Skill, ...] = (),
@@ -56,7 +56,7 @@ class Node:
         self.pulse = Pulse(self.state, card, share_counts)
         self.stopped = False
         self.dropped: dict[str, int] = {}  # messages refused here, by reason
-        self.prepare = Prepare(image_size)
+        self.prepare = prepare
         self.prepare_at_ms: int | None = 0
 
     def step(self, event: ev.Event, now_ms: int) -> list[Action]:

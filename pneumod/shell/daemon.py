@@ -17,6 +17,8 @@ import threading
 import time
 from typing import assert_never
 
+import msgspec
+
 from pneumod import __version__
 from pneumod.bus import Incoming
 from pneumod.config import NodeConfig, roster_place
@@ -60,7 +62,7 @@ class Daemon:
             durable,
             held,
             card,
-            config.run.image_size,
+            Prepare(*msgspec.structs.astuple(config.run.preparation)),
             config.data.share_counts,
             config.roster,
         )

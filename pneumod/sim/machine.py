@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pneumod.sim.world import World
 
 DISK_SLOW_MS = 3_000
-IMAGE_SIZE = 96
+PREPARE = Prepare(96)
 FOR_THE_DISK = (act.Persist, act.Keep, act.Archive, act.Deliver)
 SKILLS: tuple[Skill, ...] = ("preprocess", "predict")
 
@@ -86,7 +86,7 @@ class Machine:
         boot, card = self.disk.start(self.clock.now_ms), Card(f"node {self.id}", "sim", 1)
         held, sites = frozenset(self.disk.blobs), self.world.sites
         self.node = Node(
-            self.id, self.place, boot, self.disk.durable, held, card, IMAGE_SIZE,
+            self.id, self.place, boot, self.disk.durable, held, card, PREPARE,
             sites=sites, skills=SKILLS, room=self.world.room,
         )  # fmt: skip
         self.link.number, self.timer_ms = 0, -1

@@ -112,7 +112,7 @@ class Solo:
         self.actions: list[act.Action] = []  # since `forget`
         self.peers: dict[int, Beat] = {}  # they beat each second while the time advances
         durable = durable or act.Durable()
-        self.node = Node(node_id, place, boot, durable, held, CARD, 96, share_counts, sites, skills, room)
+        self.node = Node(node_id, place, boot, durable, held, CARD, Prepare(96), share_counts, sites, skills, room)
         self.step(ev.Tick())
 
     # ---- what happens ----
