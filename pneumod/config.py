@@ -40,7 +40,11 @@ class BrokerConfig(Struct, frozen=True):
     host: Annotated[str, Meta(min_length=1, max_length=253)]
     port: Annotated[int, Meta(ge=1, le=65535)] = 1883
     keepalive_s: Annotated[int, Meta(ge=1, le=65535)] = 5
+    site: Name | None = None  # where it stands: only there images may travel over it, between nodes of that site
     tls: TlsConfig | None = None
+
+
+Age = Annotated[float, Meta(ge=0, le=130)]
 
 
 class DataConfig(Struct, frozen=True):
@@ -51,6 +55,8 @@ class DataConfig(Struct, frozen=True):
     val_fraction: Annotated[float, Meta(ge=0.01, le=0.5)] = 0.15
     patient_pattern: str | None = None  # None: the default pattern
     share_counts: bool = True  # tell others than the master how many images there are by class
+    about: Annotated[str, Meta(max_length=200)] | None = None  # who is on the images; for the cards of models made here
+    ages_years: tuple[Age, Age] | None = None  # of them, the youngest and the oldest
 
 
 class LogConfig(Struct, frozen=True):
@@ -263,6 +269,8 @@ def _check_values(file: ConfigFile) -> None:
             re.compile(file.data.patient_pattern)
         except re.error as error:
             raise _Problem(f"data.patient_pattern: not a regular expression ({error}); correct it") from error
+    if file.data.ages_years is not None and file.data.ages_years[0] > file.data.ages_years[1]:
+        raise _Problem("data.ages_years: the youngest comes first; exchange the two")
     if file.state_dir.exists() and not file.state_dir.is_dir():
         raise _Problem(f"state_dir: {file.state_dir} is not a folder; name another")
     for i, broker in enumerate(file.brokers):

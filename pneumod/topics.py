@@ -27,6 +27,7 @@ class Kind(NamedTuple):
     expiry_s: int | None
     limit_bytes: int  # of the payload
     bulk: bool = False  # travels on the second connection
+    images: bool = False  # may hold parts of images: only over a broker of the sender's own site
 
 
 KINDS: dict[str, Kind] = {
@@ -51,10 +52,10 @@ KINDS: dict[str, Kind] = {
         Kind("offer", m.Offer, "to", 1, False, 60, 12 * KIB),
         Kind("pull", m.Pull, "to", 1, False, 30, 12 * KIB),
         Kind("grant", m.Grant, "to", 1, False, 10, 2 * KIB),
-        Kind("done", m.Done, "to", 1, False, 60, 200 * KIB, bulk=True),
+        Kind("done", m.Done, "to", 1, False, 60, 200 * KIB, bulk=True, images=True),
         Kind("taken", m.Taken, "to", 1, False, 60, KIB),
         Kind("ask", m.ParcelWant, "to", 1, False, 30, 2 * KIB),
-        Kind("parcel", m.Piece, "to", 1, False, 60, 200 * KIB, bulk=True),
+        Kind("parcel", m.Piece, "to", 1, False, 60, 200 * KIB, bulk=True, images=True),
     )
 }
 

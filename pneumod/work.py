@@ -30,6 +30,7 @@ class Offer(Struct, frozen=True):
     skill: Skill
     items: Annotated[int, Meta(ge=1, le=MAX_ITEMS)]
     done: Annotated[bytes, Meta(max_length=MAX_ITEMS // 8)]  # bit i % 8 of byte i // 8: item i is done
+    withdrawn: bool = False  # nobody wants the rest of it
 
 
 class Pull(Struct, frozen=True):

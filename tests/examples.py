@@ -47,6 +47,10 @@ MESSAGES: list[tuple[str, m.Message]] = [
     ("done", m.Done("batch-a", 1, b"\x00\xff")),
     ("done", m.Done("batch-a", 1, b"", "no image")),
     ("taken", m.Taken("batch-a", 1)),
+    ("ask", m.ParcelWant("batch-a", 1, (0, 1))),
+    ("ask", m.ParcelWant("batch-a", None, (0,))),
+    ("parcel", m.Piece("batch-a", 1, 0, 2, b"\x00\xff")),
+    ("parcel", m.Piece("batch-a", None, 0, 1, b"")),
 ]
 
 

@@ -74,7 +74,8 @@ def test_subscriptions_are_to_everyones_words_and_to_the_directed_ones_for_me() 
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
-def test_every_kind_fits_a_packet_and_only_chunks_are_bulk(kind: object) -> None:
+def test_every_kind_fits_a_packet_and_what_is_long_is_bulk(kind: object) -> None:
     assert kind.limit_bytes < MAX_PACKET_BYTES  # type: ignore[attr-defined]
-    assert kind.bulk == (kind.name in ("chunk", "piece"))  # type: ignore[attr-defined]
+    assert kind.bulk == (kind.name in ("chunk", "piece", "done", "parcel"))  # type: ignore[attr-defined]
+    assert kind.images == (kind.name in ("done", "parcel"))  # type: ignore[attr-defined]
     assert not (kind.retain and kind.scope == "to")  # type: ignore[attr-defined]

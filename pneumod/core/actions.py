@@ -72,12 +72,16 @@ class Archive(Struct, frozen=True):
 
 
 class Deliver(Struct, frozen=True):
-    """Keep what came of an item of this node's batch, under the item's number; before its Persist it may come twice."""
+    """Keep what came of an item of this node's batch, under the item's number; before its Persist it may come twice.
+
+    `node` did it.
+    """
 
     batch: str
     item: int
     data: bytes
     failed: str | None
+    node: int
 
 
 class Log(Struct, frozen=True):

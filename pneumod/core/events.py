@@ -10,9 +10,13 @@ from pneumod.work import Skill
 
 
 class Connected(Struct, frozen=True):
-    """The bus is reachable and the subscriptions stand. `connection` grows by one each time."""
+    """The bus is reachable and the subscriptions stand. `connection` grows by one each time.
+
+    `at_home`: the configuration marks this broker as one of the node's own site, so that images may travel over it.
+    """
 
     connection: int
+    at_home: bool = False
 
 
 class Disconnected(Struct, frozen=True):
@@ -87,11 +91,15 @@ class Offered(Struct, frozen=True):
     items: int
 
 
+class Withdrawn(Struct, frozen=True):
+    """Whoever wanted this node's batch wants no more of it."""
+
+
 class Stopping(Struct, frozen=True):
     """The operator (or systemd) asks for a clean stop."""
 
 
 Event = (
     Connected | Disconnected | Received | Tick | JobProgress | JobDone | JobFailed | BlobsFound | Vitals
-    | ReceiptMissing | DiskSlow | Offered | Stopping
+    | ReceiptMissing | DiskSlow | Offered | Withdrawn | Stopping
 )  # fmt: skip

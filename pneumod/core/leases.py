@@ -95,7 +95,7 @@ class Leases:
         known, boot = self.batches.get(owner), self.members.boot(owner)
         if self.over.get(owner) == (offer.batch, boot):
             return  # an old one that comes late
-        if _bits(offer).bit_count() >= offer.items:
+        if offer.withdrawn or _bits(offer).bit_count() >= offer.items:
             self._forget(owner)
             self.over[owner] = (offer.batch, boot)
         elif known is not None and known.continues(offer, boot):

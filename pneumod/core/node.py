@@ -83,8 +83,8 @@ class Node:
                 state.vitals = event
             case ev.ReceiptMissing():
                 self.trainee.hear_gap(event)
-            case ev.Connected(connection=connection):
-                state.connection, state.connected = connection, True
+            case ev.Connected(connection=connection, at_home=at_home):
+                state.connection, state.connected, state.at_home = connection, True, at_home
                 self.pulse.connected()
                 self.election.listen()
             case ev.Disconnected():
@@ -95,6 +95,8 @@ class Node:
                     self._step_down(f"a write took {took_ms} ms")
             case ev.Offered(batch=batch, skill=skill, items=items):
                 self.crew.owner.offer(batch, skill, items)
+            case ev.Withdrawn():
+                self.crew.owner.withdraw()
             case ev.Stopping():
                 self._stop()
                 return state.take()

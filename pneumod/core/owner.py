@@ -55,17 +55,27 @@ class Owner:
     def offer(self, batch: str, skill: Skill, items: int) -> None:
         mine = self.state.durable.batch
         if mine is not None and (mine.batch, mine.skill, mine.items) == (batch, skill, items):
-            return  # asked for again, as after a restart: it goes on
+            return  # asked for again, as after a restart: it goes on, or was withdrawn
         self.group, self.attempts, self.commit_at_ms = {}, {}, None
         self.state.remember(batch=Offer(batch, skill, items, b""))
         self.left, self.offer_at_ms = items, self.state.now_ms
 
+    def withdraw(self) -> None:
+        """Nobody wants the rest of the batch: the master is told so, and whoever still delivers may forget it."""
+        batch = self.state.durable.batch
+        if batch is None or batch.withdrawn or self.left == 0:
+            return
+        self._commit(batch)
+        self.state.remember(batch=msgspec.structs.replace(self.state.durable.batch, withdrawn=True))
+        self.left = 0
+
     def hear_done(self, node: int, done: Done) -> None:
         """Take the first completion of an item; only from a node of one's own site."""
         batch = self.state.durable.batch
-        if not self.state.same_site(self.state.id, node):
+        if not (self.state.at_home and self.state.same_site(self.state.id, node)):
             return
-        if batch is None or batch.batch != done.batch or done.item >= batch.items or is_done(batch, done.item):
+        wanted = batch is not None and batch.batch == done.batch and done.item < batch.items and not batch.withdrawn
+        if not wanted or is_done(batch, done.item):
             self.state.say("taken", Taken(done.batch, done.item), dest=str(node))
             return
         if done.item in self.group:
@@ -74,7 +84,7 @@ class Owner:
         if done.failed is not None and self._attempts(done.item, node) < MAX_ATTEMPTS:
             self.state.say("taken", Taken(done.batch, done.item), dest=str(node))
             return
-        self.state.actions.append(Deliver(done.batch, done.item, done.data, done.failed))
+        self.state.actions.append(Deliver(done.batch, done.item, done.data, done.failed, node))
         self.group[done.item] = {node}
         if self.commit_at_ms is None:
             self.commit_at_ms = self.state.now_ms + GROUP_MS
@@ -94,8 +104,10 @@ class Owner:
 
     def _offers(self) -> bool:
         """A batch that is done is still offered while the master has items: they may be this one's."""
-        there = self.state.durable.batch is not None and self.leader is not None and self.state.connected
-        return there and (self.left > 0 or self.is_open or not self.told)
+        there = self.state.durable.batch is not None and self.leader is not None
+        return (
+            there and self.state.connected and self.state.at_home and (self.left > 0 or self.is_open or not self.told)
+        )
 
     def _attempts(self, item: int, node: int) -> int:
         """How often an item failed, with this time; what a node says again within a lease is one failure."""
@@ -119,4 +131,6 @@ class Owner:
 
 
 def _left(batch: Offer | None) -> int:
-    return batch.items - int.from_bytes(batch.done, "little").bit_count() if batch is not None else 0
+    if batch is None or batch.withdrawn:
+        return 0
+    return batch.items - int.from_bytes(batch.done, "little").bit_count()

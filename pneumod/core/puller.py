@@ -35,7 +35,7 @@ class Puller:
     def __init__(self, state: State, skills: tuple[Skill, ...], room: int) -> None:
         self.state = state
         self.skills = skills
-        self.room = min(room, MAX_HELD)  # items to hold at one time; 0: this node pulls nothing
+        self.room = min(room, MAX_HELD)  # items to have in work at one time; 0: this node pulls nothing
         self.held: dict[Key, Held] = {}
         self.leader: int | None = None
         self.is_open = False  # the master has items
@@ -44,7 +44,7 @@ class Puller:
     def deadline_ms(self) -> int | None:
         if not self.state.connected:
             return None
-        dues = [held.say_at_ms for held in self.held.values() if held.done is not None]
+        dues = [held.say_at_ms for held in self.held.values() if held.done is not None and self.state.at_home]
         if self._pulls():
             dues.append(self.pull_at_ms)
         return min(dues, default=None)
@@ -56,12 +56,13 @@ class Puller:
         self.leader, self.is_open = leader, is_open
 
     def hear_grant(self, grant: Grant) -> None:
-        """Begin with what was granted; nothing is done for a node of another site."""
-        if not self.state.same_site(self.state.id, grant.owner) or grant.skill not in self.skills:
+        """Begin with what was granted; nothing is done for a node of another site, or over a broker of another."""
+        of_site = self.state.at_home and self.state.same_site(self.state.id, grant.owner)
+        if not of_site or grant.skill not in self.skills:
             return
         for item in grant.items:
             key = (grant.owner, grant.batch, item)
-            if key not in self.held and len(self.held) < self.room:
+            if key not in self.held and self._free() > 0:
                 self.held[key] = Held()
                 self.state.start(Work(grant.owner, grant.batch, grant.skill, item))
 
@@ -83,8 +84,10 @@ class Puller:
 
     def tick(self) -> None:
         now = self.state.now_ms
+        if not self.state.connected:
+            return
         for key, held in list(self.held.items()):
-            if held.done is None or now < held.say_at_ms or not self.state.connected:
+            if held.done is None or now < held.say_at_ms or not self.state.at_home:
                 continue
             if held.said >= MAX_SAID:
                 del self.held[key]
@@ -93,13 +96,19 @@ class Puller:
             self.state.say("done", held.done, dest=str(key[0]))
         if self._pulls() and now >= self.pull_at_ms:
             self.pull_at_ms = now + PULL_MS
-            room = max(0, self.room - len(self.held))
-            self.state.say("pull", Pull(room, self.skills, tuple(self.held)), dest=str(self.leader))
+            self.state.say("pull", Pull(self._free(), self.skills, tuple(self.held)), dest=str(self.leader))
+
+    def _free(self) -> int:
+        """Room for more items. What is done and not yet taken takes none, or the owner's disk would set the pace."""
+        working = sum(held.done is None for held in self.held.values())
+        return min(self.room - working, MAX_HELD - len(self.held))
 
     def _pulls(self) -> bool:
-        return self.leader is not None and self.state.connected and bool(self.held or (self.is_open and self.room))
+        may = self.leader is not None and self.state.connected and self.state.at_home
+        return may and bool(self.held or (self.is_open and self.room))
 
     def _deliver(self, job: Work, done: Done) -> None:
         held = self.held.get((job.owner, job.batch, job.item))
         if held is not None:
             held.done, held.say_at_ms = done, self.state.now_ms
+            self.pull_at_ms = min(self.pull_at_ms, self.state.now_ms + HURRY_MS)

@@ -34,6 +34,7 @@ class State:
         self.now_ms = 0
         self.connection = 0
         self.connected = False
+        self.at_home = False  # the broker is one of this node's site: images may travel over it
         self.echoed = False  # leading: its beacon came back, so it is heard, and not alone behind a dead line
         self.no_claim_before_ms = 0  # this machine is in a bad way, and leads nobody
         self.counts: ClassCounts | None = None  # None until the images are prepared

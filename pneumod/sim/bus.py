@@ -77,6 +77,7 @@ class Bus:
         self.published: Counter[str] = Counter()  # by kind
         self.delivered: Counter[str] = Counter()
         self.overflowed = 0
+        self.observers: list[Callable[[Topic, Envelope], None]] = []  # see every message that is published
 
     def connect(self, client: str, receive: Callable[[Received], None], will: Envelope | None = None) -> Session:
         """Connect and subscribe; the retained messages come. An older session of the client lives on by itself."""
@@ -144,6 +145,8 @@ class Bus:
     def publish(self, topic: Topic, envelope: Envelope, correlation: bytes = b"") -> None:
         kind = KINDS[topic.kind]
         self.published[topic.kind] += 1
+        for observer in self.observers:
+            observer(topic, envelope)
         if kind.retain and envelope.message is None:
             self.retained.pop(topic, None)
         elif kind.retain:

@@ -9,6 +9,7 @@ from pneumod.core import events as ev
 from pneumod.messages import NO_TERM, Envelope, Gone
 from pneumod.sim.bus import Session, Topic
 from pneumod.sim.clock import Span, draw
+from pneumod.topics import KINDS
 
 if TYPE_CHECKING:
     from pneumod.sim.machine import Machine
@@ -19,17 +20,18 @@ RECONNECT_MS: Span = (200, 2_000)
 class Link:
     """The connection of one machine; none while `session` is None."""
 
-    __slots__ = ("bus", "cut_until_ms", "machine", "number", "session")
+    __slots__ = ("at_home", "bus", "cut_until_ms", "machine", "number", "session")
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.bus = machine.world.bus
         self.session: Session | None = None
+        self.at_home = False  # the broker of the last connection is one of this machine's site
         self.number = 0  # of the connection, since the process started
         self.cut_until_ms = 0  # no way to the broker before
 
     def send(self, said: act.Publish) -> None:
-        if self.session is not None:
+        if self.session is not None and (self.at_home or not KINDS[said.kind].images):
             sender = self.machine.sender
             envelope = Envelope(sender, said.term, said.message)
             self.bus.say(self.session, Topic(sender, said.kind, said.dest), envelope, said.correlation)
@@ -98,7 +100,11 @@ class Link:
         self.number += 1
         gone = Envelope(machine.sender, NO_TERM, Gone(machine.disk.boot, self.number))
         self.session = self.bus.connect(machine.sender, machine.feed, gone)
-        machine.step(ev.Connected(self.number))
+        self.at_home = machine.world.is_home(machine.id)
+        machine.step(ev.Connected(self.number, self.at_home))
+        batch = machine.durable.batch
+        if batch is not None and not self.at_home:  # the rest of it is done by whoever brought it
+            machine.feed(ev.Withdrawn())
 
     def _close_way(self, for_ms: int) -> None:
         now_ms = self.machine.clock.now_ms

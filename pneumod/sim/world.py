@@ -30,7 +30,8 @@ class World(Clock):
         crash_chance: after each action of each node.
         crashes: nodes that this killed, for whoever starts them again.
         sites: site by node, as in a roster; empty: no roster.
-        room: work items that a node holds at one time.
+        foreign: sites that the broker is none of: images of theirs may not travel over it.
+        room: work items that a node has in work at one time.
         receipts: every receipt that was ever made, with the one before it.
     """
 
@@ -52,6 +53,7 @@ class World(Clock):
         self.crash_chance = 0.0
         self.crashes: list[int] = []
         self.sites: dict[int, str] = {}
+        self.foreign: set[str] = set()
         self.room = 0
         self.receipts: Named = {}
         wear, luck = wear or Wear(), luck or Luck()
@@ -95,6 +97,10 @@ class World(Clock):
         if operator not in self.bus.sessions:
             self.bus.connect(operator, self._hear_reply)
         self.bus.publish(Topic(operator, kind, str(node_id)), Envelope(operator, NO_TERM, message))
+
+    def is_home(self, node_id: int) -> bool:
+        """Whether the broker is one of a node's own site."""
+        return node_id in self.sites and self.sites[node_id] not in self.foreign
 
     def leaders(self) -> list[int]:
         return [m.id for m in self.machines.values() if m.node is not None and m.node.conductor is not None]

@@ -129,7 +129,7 @@ class Solo:
         return actions
 
     def connect(self, connection: int = 1) -> Solo:
-        self.step(ev.Connected(connection))
+        self.step(ev.Connected(connection, at_home=True))
         return self
 
     def advance(self, ms: int) -> None:

@@ -170,6 +170,16 @@ def test_a_batch_that_is_done_is_forgotten_and_the_beacon_says_so() -> None:
     assert granted(solo, 3, 9) == []
 
 
+def test_a_batch_that_is_withdrawn_is_forgotten_and_a_late_offer_of_it_changes_nothing() -> None:
+    solo = of_site(4)
+    assert granted(solo, 3, 1) == [0]
+    solo.hear(2, "offer", msgspec.structs.replace(offer(4), withdrawn=True))
+    solo.hear(2, "offer", offer(4))
+    assert granted(solo, 3, 4) == []
+    assert solo.node.conductor is not None
+    assert solo.node.conductor.leases.batches == {}
+
+
 def test_another_batch_of_an_owner_takes_the_place_of_its_first() -> None:
     solo = of_site(9)
     granted(solo, 3, 4)

@@ -270,3 +270,29 @@ def test_the_end_of_a_batch_is_told_though_the_master_has_nothing_to_pull() -> N
     assert [message.done for message in solo.said("offer") if isinstance(message, Offer)] == [b"\x01"]
     wait(solo, 2 * OFFER_MS, work=False)
     assert len(solo.said("offer")) == 1
+
+
+# ---- it is withdrawn ----
+
+
+def test_a_batch_that_nobody_wants_any_more_is_withdrawn_and_who_still_delivers_is_let_go() -> None:
+    solo = owner(4)
+    solo.hear(3, "done", done(2, b"kept"))
+    solo.forget()
+    solo.step(ev.Withdrawn())
+    assert solo.said("offer") == [Offer(BATCH, "predict", 4, b"\x04", withdrawn=True)]
+    assert order(solo.actions, "Persist", "offer")[-2:] == ["Persist", "offer"]
+    solo.forget()
+    solo.hear(3, "done", done(0, b"late"))
+    wait(solo, 2 * OFFER_MS, work=False)
+    assert (delivered(solo), taken(solo), solo.said("offer")) == ([], [("3", 0)], [])
+    offers(solo, 4)
+    assert solo.said("offer") == [], "the same batch doesn't come back"
+
+
+def test_a_batch_that_is_done_is_not_withdrawn() -> None:
+    solo = owner(1)
+    solo.hear(3, "done", done(0))
+    wait(solo, GROUP_MS)
+    solo.step(ev.Withdrawn())
+    assert solo.durable.batch == Offer(BATCH, "predict", 1, b"\x01")

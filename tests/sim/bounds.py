@@ -7,9 +7,12 @@ from typing import NamedTuple
 from pneumod.core import actions as act
 from pneumod.core.invariants import check
 from pneumod.core.jobs import Work
-from pneumod.messages import Grant, Offer, Pull, Term
+from pneumod.messages import Envelope, Grant, Offer, Pull, Term
+from pneumod.sim.bus import Topic
 from pneumod.sim.machine import Machine
 from pneumod.sim.world import World
+from pneumod.topics import KINDS
+from pneumod.work import MAX_HELD
 from tests.sim.checkers import Violation
 
 MAX_ACTIONS = 400  # that wait for a disk, and as many again for each node of the cluster
@@ -62,7 +65,8 @@ class Bounds:
             "blobs on the disk": (len(machine.blobs), 2 * MAX_BLOBS + 3 * count),
             "told progress": (len(state.progress), len(state.running) + len(state.cancelled)),
             "reasons": (len(node.dropped), MAX_REASONS),
-            "leased items": (len(puller.held), self.world.room),
+            "items in work": (sum(held.done is None for held in puller.held.values()), self.world.room),
+            "leased items": (len(puller.held), MAX_HELD),
             "members": (len(conductor.members.members) if conductor else 0, count),
             "batches": (len(conductor.leases.batches) if conductor else 0, count),
         }
@@ -90,6 +94,17 @@ class Items:
         self.done_ms: dict[tuple[int, str, int], int] = {}  # owner, batch, item
         self.told: dict[tuple[int, int, str, int], Told] = {}  # by node, owner, batch, item
         self.world = world
+        world.bus.observers.append(self.hear)
+
+    def hear(self, topic: Topic, envelope: Envelope) -> None:
+        """What may hold parts of images goes to a node of its sender's site, over a broker of that site."""
+        if not KINDS[topic.kind].images:
+            return
+        sites, sender, receiver = self.world.sites, int(topic.sender), int(topic.dest or -1)
+        if sites.get(sender, sender) != sites.get(receiver, receiver):
+            raise Violation(f"a {topic.kind} of node {sender} leaves its site for node {receiver}")
+        if sites.get(sender) in self.world.foreign:
+            raise Violation(f"a {topic.kind} of node {sender} travels over a broker of another site")
 
     def forget(self, node: int) -> None:
         self.done.pop(node, None)
@@ -120,7 +135,11 @@ class Items:
     def unfinished(self) -> str | None:
         for machine in self.world.machines.values():
             batch = machine.durable.batch
-            if batch is not None and not all(is_done(batch, item) for item in range(batch.items)):
+            if (
+                batch is not None
+                and not batch.withdrawn
+                and not all(is_done(batch, item) for item in range(batch.items))
+            ):
                 return f"items of node {machine.id} are not done"
         return None
 

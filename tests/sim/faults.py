@@ -123,6 +123,11 @@ class Faults:
             link = self.world.machines[node].link
             link.silence(for_ms) if silent else link.cut(for_ms)
 
+    def do_move(self, machine: Machine) -> None:
+        """The broker is gone for long: the nodes meet on another one, of one site, of all or of none."""
+        self.world.foreign = {site for site in sorted(set(self.world.sites.values())) if self.random.random() < 0.5}
+        self.world.broker_outage(self.random.randint(200, 20_000), keep_retained=False)
+
     def do_outage(self, machine: Machine) -> None:
         self.world.broker_outage(self.random.randint(200, 20_000), keep_retained=self.random.random() < 0.5)
 

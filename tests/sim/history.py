@@ -79,6 +79,7 @@ def _world(seed: int, random: Random, count: int) -> World:
     world = World(seed, ids, weather, random.choice([1.0, 4.0, 20.0]), wear, luck)
     if random.random() < 0.5:
         world.sites = {node: random.choice("ab") for node in ids}
+        world.foreign = set(random.choice(["", "", "", "a", "ab"]))
         world.room = random.randint(1, 4)
     for machine in world.machines.values():
         machine.disk.clock_skew_s = random.choice([0, 0, 0, -172_800, 172_800])

@@ -91,7 +91,10 @@ class Operators:
     def _offer(self) -> None:
         """A node has items for its site."""
         machine = self.world.machines[self.random.choice(list(self.world.machines))]
-        if machine.up:
+        batch = machine.durable.batch if machine.up else None
+        if batch is not None and self.random.random() < 0.2:
+            machine.feed(ev.Withdrawn())
+        elif machine.up and machine.link.session is not None and machine.link.at_home:
             self.batches += 1
             items = self.random.randint(1, MAX_ITEMS)
             machine.feed(ev.Offered(f"batch-{self.batches}", self.random.choice(["preprocess", "predict"]), items))

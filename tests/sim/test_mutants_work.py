@@ -14,6 +14,7 @@ from pneumod.core.node import Node
 from pneumod.core.owner import Owner
 from pneumod.core.state import State
 from pneumod.messages import Offer
+from pneumod.sim.world import World
 from tests.sim.mutants import found_out
 
 Patch = pytest.MonkeyPatch
@@ -51,6 +52,21 @@ def test_found_out_forgetting_that_an_item_is_done(monkeypatch: Patch) -> None:
 def test_found_out_an_item_that_leaves_its_site(monkeypatch: Patch) -> None:
     monkeypatch.setattr(State, "same_site", lambda state, one, other: True)
     found_out("leaves its site", monkeypatch)
+
+
+def test_found_out_work_over_a_broker_of_another_site(monkeypatch: Patch) -> None:
+    connect = World.is_home
+
+    def careless(world: World, node_id: int) -> bool:
+        return connect(world, node_id) or node_id in world.sites
+
+    monkeypatch.setattr(World, "is_home", careless)
+    found_out("over a broker of another site", monkeypatch)
+
+
+def test_found_out_a_batch_that_is_not_withdrawn(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(Owner, "withdraw", lambda self: None)
+    found_out("no end in sight: items of node", monkeypatch)
 
 
 def test_found_out_granting_what_another_node_holds(monkeypatch: Patch) -> None:
