@@ -11,11 +11,11 @@ from pneumod.work import Skill
 
 
 class Crew:
-    """Owner and Puller, which know nothing of each other."""
+    """Owner and Puller. What comes of a node's own item goes from the one to the other; all else goes over the bus."""
 
     def __init__(self, state: State, skills: tuple[Skill, ...], room: int) -> None:
         self.owner = Owner(state)
-        self.puller = Puller(state, skills, room)
+        self.puller = Puller(state, skills, room, self.owner.hear_done)
 
     def deadline_ms(self) -> int | None:
         owner_ms, puller_ms = self.owner.deadline_ms(), self.puller.deadline_ms()

@@ -104,10 +104,8 @@ class Owner:
 
     def _offers(self) -> bool:
         """A batch that is done is still offered while the master has items: they may be this one's."""
-        there = self.state.durable.batch is not None and self.leader is not None
-        return (
-            there and self.state.connected and self.state.at_home and (self.left > 0 or self.is_open or not self.told)
-        )
+        there = self.state.connected and self.state.at_home and self.leader is not None
+        return there and self.state.durable.batch is not None and (self.left > 0 or self.is_open or not self.told)
 
     def _attempts(self, item: int, node: int) -> int:
         """How often an item failed, with this time; what a node says again within a lease is one failure."""

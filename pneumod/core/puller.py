@@ -6,6 +6,8 @@ of it by the next pull.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
 from pneumod.core.jobs import Work
@@ -32,8 +34,9 @@ class Held(Struct):
 class Puller:
     """The items of one node."""
 
-    def __init__(self, state: State, skills: tuple[Skill, ...], room: int) -> None:
+    def __init__(self, state: State, skills: tuple[Skill, ...], room: int, take: Callable[[int, Done], None]) -> None:
         self.state = state
+        self.take = take  # what came of an item of one's own batch: no broker has to carry it
         self.skills = skills
         self.room = min(room, MAX_HELD)  # items to have in work at one time; 0: this node pulls nothing
         self.held: dict[Key, Held] = {}
@@ -93,7 +96,10 @@ class Puller:
                 del self.held[key]
                 continue
             held.said, held.say_at_ms = held.said + 1, now + SAY_AGAIN_MS
-            self.state.say("done", held.done, dest=str(key[0]))
+            if key[0] == self.state.id:
+                self.take(key[0], held.done)
+            else:
+                self.state.say("done", held.done, dest=str(key[0]))
         if self._pulls() and now >= self.pull_at_ms:
             self.pull_at_ms = now + PULL_MS
             self.state.say("pull", Pull(self._free(), self.skills, tuple(self.held)), dest=str(self.leader))

@@ -135,11 +135,9 @@ class Items:
     def unfinished(self) -> str | None:
         for machine in self.world.machines.values():
             batch = machine.durable.batch
-            if (
-                batch is not None
-                and not batch.withdrawn
-                and not all(is_done(batch, item) for item in range(batch.items))
-            ):
+            if batch is None or batch.withdrawn:
+                continue
+            if not all(is_done(batch, item) for item in range(batch.items)):
                 return f"items of node {machine.id} are not done"
         return None
 

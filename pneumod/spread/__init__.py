@@ -1,0 +1,1 @@
+"""The command's side of a batch that is spread over the site: `--cluster`."""

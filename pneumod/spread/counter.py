@@ -1,0 +1,86 @@
+"""The command's end of the desk: frames to and from the daemon, also across its restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+from pneumod.desk import HEADER, MAX_FRAME_BYTES, Bring, End, Frame, pack_frame, unpack_frame
+from pneumod.errors import PneumodError, WireError
+
+RETURN_S = 20.0  # a daemon that goes away in the middle is waited for so long
+AGAIN_S = 0.2
+
+
+class Away(PneumodError):
+    """The daemon takes no batch, or no longer; the text says why."""
+
+
+class Counter:
+    """One batch at the daemon's desk."""
+
+    def __init__(self, path: Path, bring: Bring) -> None:
+        self.path = path
+        self.bring = bring
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        """What the daemon says. When it went away, the same batch is brought again as soon as it is back.
+
+        Raises:
+            Away: it isn't running, can't be understood, or stays away.
+        """
+        loop = asyncio.get_running_loop()
+        until_s = loop.time()
+        while True:
+            try:
+                reader, self._writer = await asyncio.open_unix_connection(self.path)
+                await self.say(self.bring)
+                while True:
+                    frame = await _read(reader)
+                    until_s = loop.time() + RETURN_S
+                    yield frame
+            except (OSError, asyncio.IncompleteReadError) as error:
+                if loop.time() >= until_s:
+                    raise Away(_why(error)) from error
+            except WireError as error:
+                raise Away(f"the daemon of this node can't be understood ({error})") from error
+            finally:
+                self._leave()
+            await asyncio.sleep(AGAIN_S)
+
+    async def say(self, frame: Frame) -> None:
+        """Send a frame; it is lost where the daemon is away: it will ask again."""
+        if self._writer is not None:
+            with suppress(OSError):
+                self._writer.write(pack_frame(frame))
+                await self._writer.drain()
+
+    def end(self) -> None:
+        """Withdraw the batch."""
+        if self._writer is not None:
+            self._writer.write(pack_frame(End()))
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+async def _read(reader: asyncio.StreamReader) -> Frame:
+    (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
+    if size > MAX_FRAME_BYTES:
+        raise WireError("too long")
+    return unpack_frame(await reader.readexactly(size))
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case FileNotFoundError() | ConnectionRefusedError():
+            return "the daemon of this node isn't running"
+        case OSError(strerror=str(text)):
+            return f"the daemon of this node can't be reached ({text})"
+    return "the daemon of this node went away"
