@@ -65,8 +65,7 @@ class Owner:
         batch = self.state.durable.batch
         if batch is None or batch.withdrawn or self.left == 0:
             return
-        self._commit(batch)
-        self.state.remember(batch=msgspec.structs.replace(self.state.durable.batch, withdrawn=True))
+        self.state.remember(batch=msgspec.structs.replace(self._commit(batch), withdrawn=True))
         self.left = 0
 
     def hear_done(self, node: int, done: Done) -> None:
@@ -74,8 +73,7 @@ class Owner:
         batch = self.state.durable.batch
         if not (self.state.at_home and self.state.same_site(self.state.id, node)):
             return
-        wanted = batch is not None and batch.batch == done.batch and done.item < batch.items and not batch.withdrawn
-        if not wanted or is_done(batch, done.item):
+        if batch is None or not _wants(batch, done):
             self.state.say("taken", Taken(done.batch, done.item), dest=str(node))
             return
         if done.item in self.group:
@@ -114,18 +112,27 @@ class Owner:
         self.attempts[item] = Attempt(last.failures if again else last.failures + 1, node, last.at_ms if again else now)
         return self.attempts[item].failures
 
-    def _commit(self, batch: Offer) -> None:
-        """Persist what was taken, then let go the nodes that hold it, and tell the master."""
+    def _commit(self, batch: Offer) -> Offer:
+        """Persist what was taken, then let go the nodes that hold it, and tell the master; the batch as it is then."""
         bits = bytearray(batch.done.ljust(-(-batch.items // 8), b"\0"))
         for item in self.group:
             bits[item // 8] |= 1 << item % 8
-        self.state.remember(batch=msgspec.structs.replace(batch, done=bytes(bits)))
+        batch = msgspec.structs.replace(batch, done=bytes(bits))
+        self.state.remember(batch=batch)
         for item in sorted(self.group):
             for node in sorted(self.group[item]):
                 self.state.say("taken", Taken(batch.batch, item), dest=str(node))
         self.left -= len(self.group)
         self.told = False
         self.group, self.commit_at_ms, self.offer_at_ms = {}, None, self.state.now_ms
+        return batch
+
+
+def _wants(batch: Offer, done: Done) -> bool:
+    """Whether an item's completion is still to come."""
+    return (
+        batch.batch == done.batch and done.item < batch.items and not batch.withdrawn and not is_done(batch, done.item)
+    )
 
 
 def _left(batch: Offer | None) -> int:
