@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -28,13 +29,22 @@ from pneumod.core.rounds import class_weights_of
 from pneumod.core.scores import metrics_of
 from pneumod.demo import phantom
 from pneumod.demo.alone import train_alone
-from pneumod.images.cache import Dataset, prepare
+from pneumod.images.dataset import Dataset, prepare
 from pneumod.learning.aggregate import Fold, exponents_of
 from pneumod.learning.train import Trainer
 from pneumod.messages import RunSettings
+from pneumod.settings import Preparation
 
 
-def load_node(folder: Path, node: int, state: Path, image_size: int) -> Dataset:
+class Federated(NamedTuple):
+    """The model of the best round."""
+
+    auc: float  # over all validation images
+    node_aucs: list[float | None]
+    trainer: Trainer  # holds its weights
+
+
+def load_node(folder: Path, node: int, state: Path, preparation: Preparation) -> Dataset:
     val = folder / "val"
     config = NodeConfig(
         path=folder / "node.yaml",
@@ -50,26 +60,27 @@ def load_node(folder: Path, node: int, state: Path, image_size: int) -> Dataset:
         run=RunSettings(),
         log=LogConfig(),
     )
-    return prepare(config, image_size)
+    return prepare(config, preparation)
 
 
-def federate(settings: RunSettings, nodes: list[Dataset], verbose: bool) -> float:
-    """The best pooled validation AUC over the rounds of FedAvg."""
+def federate(settings: RunSettings, nodes: list[Dataset], verbose: bool = False) -> Federated:
+    """FedAvg: the model with the best pooled validation AUC over the rounds."""
     trainer = Trainer(settings)
     weights = class_weights_of([node.counts for node in nodes])
-    best, best_round = -1.0, 0
+    best, best_round, best_weights = Federated(-1.0, [], trainer), 0, list(trainer.weights().values())
     for number in range(settings.rounds + 1):
         scores = [trainer.score(node.val.pixels, node.val.labels) for node in nodes]
         metrics, _ = metrics_of(scores)
         assert metrics.auc is not None
-        if metrics.auc > best:
-            best, best_round = metrics.auc, number
+        own = [metrics_of([score])[0].auc for score in scores]
+        base = list(trainer.weights().values())
+        if metrics.auc > best.auc:
+            best, best_round, best_weights = Federated(metrics.auc, own, trainer), number, base
         if verbose:
-            own = " ".join(f"{metrics_of([score])[0].auc:.3f}" for score in scores)
-            print(f"    round {number}: AUC {metrics.auc:.4f}, loss {metrics.loss:.4f}; nodes {own}", flush=True)
+            aucs = " ".join(f"{auc:.3f}" for auc in own)
+            print(f"    round {number}: AUC {metrics.auc:.4f}, loss {metrics.loss:.4f}; nodes {aucs}", flush=True)
         if number == settings.rounds or number - best_round >= settings.patience:
             break
-        base = list(trainer.weights().values())
         fold = Fold(base, exponents_of(base))
         for index, node in enumerate(nodes):
             trainer.set_weights(base)
@@ -77,6 +88,7 @@ def federate(settings: RunSettings, nodes: list[Dataset], verbose: bool) -> floa
             work = trainer.train(node.train.pixels, node.train.labels, weights, seed)
             fold.add(list(work.deltas.values()), work.samples)
         trainer.set_weights(fold.apply())
+    trainer.set_weights(best_weights)
     return best
 
 
@@ -109,10 +121,10 @@ def linear(nodes: list[Dataset]) -> float:
 
 
 def run(label: str, folders: list[Path], settings: RunSettings, arguments: argparse.Namespace, state: Path) -> None:
-    nodes = [load_node(folder, index, state, settings.image_size) for index, folder in enumerate(folders)]
+    nodes = [load_node(folder, index, state, settings.preparation) for index, folder in enumerate(folders)]
     line = linear(nodes)
     started = time.monotonic()
-    together = federate(settings, nodes, arguments.verbose)
+    together = federate(settings, nodes, arguments.verbose).auc
     federated_s = time.monotonic() - started
     row = f"{label:>8}  {together:9.4f}"
     if arguments.no_local:

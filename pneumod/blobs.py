@@ -45,7 +45,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()  # on a full disk it would take the space that is left
@@ -60,7 +60,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -127,7 +128,7 @@ class BlobFolder:
                 return False
             os.fsync(file.fileno())
         path.replace(self.folder / digest)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         return True
 
     def digests(self) -> frozenset[str]:

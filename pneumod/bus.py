@@ -32,6 +32,7 @@ CONNECT_TIMEOUT_S = 5.0
 ACK_TIMEOUT_S = 10.0
 MAX_QUEUED_BYTES = 64 * 1024 * 1024  # messages that came and were not yet taken; more are dropped and counted
 MAX_UNACKNOWLEDGED = 1_000  # QoS 1 messages on their way; more are dropped and counted
+MAX_BULK = 100  # of them of a bulk kind, 20 MB
 SIGNS_OF_LIFE = ("beat", "beacon", "gone")  # few, and never dropped: others would take this node for dead
 HEADER_BYTES = 1_024  # of a packet, besides topic and payload: a safe upper bound
 
@@ -142,7 +143,8 @@ class Connection:
 
     def send(self, kind: str, term: Term, message: Message | None, dest: str | None = None, tag: bytes = b"") -> None:
         """Publish without waiting for the acknowledgement; messages keep their order. Failures are counted."""
-        if len(self._sending) >= MAX_UNACKNOWLEDGED and kind not in SIGNS_OF_LIFE:
+        limit = MAX_BULK if KINDS[kind].bulk else MAX_UNACKNOWLEDGED
+        if len(self._sending) >= limit and kind not in SIGNS_OF_LIFE:
             self.dropped["too many unacknowledged"] += 1
             return
         task = asyncio.get_running_loop().create_task(self._send(kind, term, message, dest, tag))

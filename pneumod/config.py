@@ -19,10 +19,10 @@ import yaml
 from msgspec import Meta, Struct
 
 from pneumod.errors import ConfigError
+from pneumod.imagefile import is_image
 from pneumod.messages import Name, NodeId, RunSettings
 
 CLASSES = ("NORMAL", "PNEUMONIA")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 CLUSTER_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -288,11 +288,7 @@ def _check_data(data: DataConfig) -> None:
             raise _Problem(f"data.{key}: no such folder {folder}; make it, or correct the path")
         for name in CLASSES:
             inside = [p for p in folder.iterdir() if p.name.upper() == name and p.is_dir()]
-            if not any(_is_image(p) for part in inside for p in part.iterdir()):
-                raise _Problem(f"data.{key}: no image in {folder / name}; put JPEG or PNG files there")
+            if not any(is_image(p) for part in inside for p in part.iterdir()):
+                raise _Problem(f"data.{key}: no image in {folder / name}; put DICOM, JPEG, PNG, TIFF or BMP files there")
     if data.val == data.train:
         raise _Problem("data.val: the same folder as data.train; leave it out to split by patient")
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

@@ -17,7 +17,7 @@ MISTAKES = {
     "": "the following arguments are required: COMMAND",
     "dance": "invalid choice: 'dance'",
     "run": "the following arguments are required: --config",
-    "predict": "the following arguments are required: IMAGE",
+    "predict": "one of the arguments IMAGE --watch is required",
     "predict a.png --model m --config c": "not allowed with argument",
     "train --config c --rounds 0": "argument --rounds: '0' is not a whole number from 1 to 10000",
     "train --config c --rounds 1.5": "argument --rounds: '1.5' is not a whole number from 1 to 10000",

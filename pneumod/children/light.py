@@ -12,7 +12,7 @@ from pneumod.blobs import BlobFolder
 from pneumod.children.protocol import Note, Progress, Tell, claim_stdout, serve, throttled
 from pneumod.config import NodeConfig, load
 from pneumod.core.jobs import Check, Checked, Close, Job, Outcome, Prepare, Prepared
-from pneumod.images.cache import prepare
+from pneumod.images.dataset import prepare
 from pneumod.images.load import printable
 from pneumod.learning.close import check_update, close_round
 
@@ -37,9 +37,12 @@ class Light:
         raise AssertionError(f"{type(job).__name__} is not a job of the light child")
 
     def _prepare(self, job: Prepare, tell: Tell) -> Prepared:
-        dataset = prepare(self.config, job.image_size, throttled(tell, "preparing"))
+        def warn(text: str) -> None:
+            tell(Note("preprocess", "warning", text))
+
+        dataset = prepare(self.config, job.preparation, throttled(tell, "preparing"), warn)
         for path, reason in dataset.skipped:
-            tell(Note("preprocess", "warning", f"{printable(path)}: set aside: {reason}"))
+            warn(f"{printable(path)}: set aside: {reason}")
         return Prepared(dataset.counts, len(dataset.skipped))
 
 

@@ -1,7 +1,8 @@
 """How the daemon and a child talk: length-prefixed msgpack over the child's stdin and stdout.
 
-The daemon sends one job at a time; the child answers with any number of Progress and Note frames, then
-exactly one Done or Failed. End of file on stdin ends the child; killing the child cancels its job.
+The daemon sends one job at a time (a work item with its files, as an Errand); the child answers with any number of
+Progress and Note frames, then exactly one Done or Failed. End of file on stdin ends the child; killing the child
+cancels its job.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from pneumod import wire
 from pneumod.blobs import refusal
-from pneumod.core.jobs import Job, Outcome
+from pneumod.core.jobs import Job, Outcome, Work
 from pneumod.errors import PneumodError
 from pneumod.messages import Activity
 
+T = TypeVar("T")
 HEADER = struct.Struct("<I")
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 NICENESS = 5
@@ -57,11 +59,19 @@ class Failed(Struct, frozen=True, tag=True):
     ends: bool = False  # the child ends with it
 
 
+class Errand(Struct, frozen=True, tag=True):
+    """A work item, with what is to be done and the files to do it with."""
+
+    job: Work
+    head: bytes  # a parcel.Head
+    parcel: bytes  # a parcel.Parcel
+
+
 Frame = Progress | Note | Done | Failed
 Tell = Callable[[Progress | Note], None]
 
 
-def pack_frame(value: Job | Frame) -> bytes:
+def pack_frame(value: Job | Errand | Frame) -> bytes:
     body = wire.pack(value)
     return HEADER.pack(len(body)) + body
 
@@ -70,8 +80,12 @@ def unpack_job(body: bytes) -> Job:
     return msgspec.convert(wire.unpack(body), Job)  # type: ignore[no-any-return]
 
 
+def unpack_errand(body: bytes) -> Errand:
+    return msgspec.convert(wire.unpack(body), Errand, builtin_types=(bytes,))
+
+
 def unpack_frame(body: bytes) -> Frame:
-    return msgspec.convert(wire.unpack(body), Frame)  # type: ignore[no-any-return]
+    return msgspec.convert(wire.unpack(body), Frame, builtin_types=(bytes,))  # type: ignore[no-any-return]
 
 
 def die_with_parent() -> None:
@@ -117,6 +131,15 @@ def serve(frames: BinaryIO, handle: Callable[[Job, Tell], Outcome]) -> None:
     Why a job failed may go on the bus, so neither a library's words nor a path of this machine is in it: these go
     to the node's log. (What a PneumodError says of images may; but only this node's own jobs look at images.)
     """
+    _serve(frames, handle, unpack_job)
+
+
+def serve_errands(frames: BinaryIO, handle: Callable[[Errand, Tell], Outcome]) -> None:
+    """Serve work items, as `serve` does jobs."""
+    _serve(frames, handle, unpack_errand)
+
+
+def _serve(frames: BinaryIO, handle: Callable[[T, Tell], Outcome], unpack: Callable[[bytes], T]) -> None:
 
     def send(frame: Frame) -> None:
         frames.write(pack_frame(frame))
@@ -124,7 +147,7 @@ def serve(frames: BinaryIO, handle: Callable[[Job, Tell], Outcome]) -> None:
 
     while header := sys.stdin.buffer.read(HEADER.size):
         (size,) = HEADER.unpack(header)
-        job = unpack_job(sys.stdin.buffer.read(size))
+        job = unpack(sys.stdin.buffer.read(size))
         try:
             send(Done(handle(job, send)))
         except PneumodError as error:

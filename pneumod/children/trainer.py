@@ -14,13 +14,14 @@ from pneumod.children.protocol import Progress, Tell, claim_stdout, serve, throt
 from pneumod.config import NodeConfig, load
 from pneumod.core.jobs import Export, Exported, Initialise, Initialised, Job, Outcome, Train, Trained
 from pneumod.errors import DataError, PneumodError
-from pneumod.images.cache import Dataset, prepare
+from pneumod.images.dataset import Dataset, prepare
 from pneumod.learning.aggregate import exponents_of
 from pneumod.learning.checkpoint import checkpoint_document
 from pneumod.learning.codec import update_document
-from pneumod.learning.export import write_export
+from pneumod.learning.export import explained_litert, write_export
 from pneumod.learning.weights import Model, model_document, read_model
 from pneumod.messages import BlobRef, RunSettings
+from pneumod.settings import Preparation
 from pneumod.wire import encode_document
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Jobs:
         self.blobs = BlobFolder(config.state_dir / "blobs")
         self._train = train
         self._trainer: train.Trainer | None = None
-        self._dataset: tuple[int, Dataset] | None = None  # image size, images
+        self._dataset: tuple[Preparation, Dataset] | None = None
 
     def handle(self, job: Job, tell: Tell) -> Outcome:
         if isinstance(job, Initialise):
@@ -61,7 +62,7 @@ class Jobs:
 
     def _train_round(self, job: Train, tell: Tell) -> Trained:
         opened = job.opened
-        images = self._images(opened.settings.image_size, tell)
+        images = self._images(opened.settings.preparation, tell)
         tell(Progress("scoring", 0.0))
         trainer = self._trainer_for(opened.settings)
         base = self._load(trainer, opened.base)
@@ -82,11 +83,16 @@ class Jobs:
 
         from pneumod.learning.model import export_litert
 
-        tell(Progress("exporting", 0.0))
         trainer = self._trainer_for(job.spec.settings)
         self._load(trainer, job.best.model)
+        try:
+            images = self._images(job.spec.settings.preparation, tell)
+            tell(Progress("exporting", 0.0))
+            litert, likeness = explained_litert(trainer.model, images)
+        except DataError:  # the images are gone since the training: a model without what they would tell
+            litert, likeness = export_litert(trainer.model), None
         versions = {"tensorflow": tensorflow.__version__, "keras": keras.__version__}
-        path = write_export(self.config.state_dir / "models", job, export_litert(trainer.model), versions)
+        path = write_export(self.config.state_dir / "models", job, litert, versions, self.config.data, likeness)
         return Exported(str(path))
 
     def _trainer_for(self, settings: RunSettings) -> train.Trainer:
@@ -112,10 +118,10 @@ class Jobs:
         trainer.set_weights(model.arrays)
         return model
 
-    def _images(self, image_size: int, tell: Tell) -> Dataset:
-        if self._dataset is None or self._dataset[0] != image_size:
+    def _images(self, preparation: Preparation, tell: Tell) -> Dataset:
+        if self._dataset is None or self._dataset[0] != preparation:
             watch = throttled(tell, "preparing")
-            self._dataset = image_size, prepare(self.config, image_size, watch)
+            self._dataset = preparation, prepare(self.config, preparation, watch)
         return self._dataset[1]
 
 

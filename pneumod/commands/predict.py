@@ -3,39 +3,111 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pneumod import RESEARCH_ONLY
-from pneumod.errors import DataError
-from pneumod.images.load import Grey, printable, read_grey, squash
-from pneumod.learning.card import ModelCard
+from pneumod.errors import ConfigError, DataError
+from pneumod.imagefile import IMAGE_SUFFIXES, is_dicom_file
+from pneumod.images.pool import Pool
+from pneumod.learning.classify import Seen, classify
 from pneumod.learning.predict import Predictor, find_model
+from pneumod.maps import Maps
+from pneumod.output import Output, Result, Tally, Terms, result_of
+from pneumod.progress import bar
 
 if TYPE_CHECKING:
     from pneumod.config import NodeConfig
 
-LEAST_CONTRAST = 5.0  # standard deviation of the grey levels; chest X-rays have 30 to 80
-
 
 def run(args: argparse.Namespace) -> int:
-    """Print one line an image; 1 if any could not be classified."""
+    """Answer images as they come, in their order; the exit code is Tally's."""
+    _check(args)
     node = named_node(args)
-    predictor = Predictor(find_model(args.model, node.state_dir if node else None))
-    failed = 0
-    for path in args.images:
-        result = _classify(path, predictor)
-        failed += "error" in result
-        print(json.dumps(result) if args.json else _readable(result), flush=True)
-    if not args.json:
-        print(RESEARCH_ONLY, file=sys.stderr)
+    file = find_model(args.model, node.state_dir if node else None)
+    terms = Terms(file.card, file.card.threshold if args.threshold is None else args.threshold, args.abstain)
+    one = len(args.images) == 1 and not args.images[0].is_dir()
+    with Pool(file.card.preparation, 1 if one else args.processes, args.force) as pool:
+        predictor = Predictor(file)  # while the pool starts
+        maps = Maps(args.heatmap, args.images or [args.watch], predictor, args.force) if args.heatmap else None
+        if args.watch is not None:
+            from pneumod.commands.watch import watch
+
+            return watch(args, terms, pool, predictor, maps)
+        if args.cluster and node is not None:
+            tally = _predict_together(args, node, terms, pool, predictor)
+        else:
+            tally = _predict(args, terms, classify(files_of(args.images), pool, predictor, args.batch), maps)
     if node is not None:
-        _record(node, f"{len(args.images)} images, {failed} failed, model {predictor.file.card.name}")
-    return int(failed > 0)
+        _record(node, f"{tally.images} images, {tally.failed} failed, model {file.card.name}")
+    return tally.exit_code
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Options that don't go together."""
+    if (args.watch is None) != (args.out is None):
+        raise ConfigError("--watch DIR and --out FILE need each other")
+    if args.watch is not None and args.csv is not None:
+        raise ConfigError("--csv: with --watch the results go to --out")
+    if args.cluster and args.config is None:
+        raise ConfigError("--cluster: name this machine's node with --config")
+    if args.cluster and (args.watch or args.heatmap):
+        raise ConfigError("--cluster: not with --watch or --heatmap; leave one out")
+
+
+def _predict_together(
+    args: argparse.Namespace, node: NodeConfig, terms: Terms, pool: Pool, predictor: Predictor
+) -> Tally:
+    """`_predict`, with the answers of all nodes of the site."""
+    from pneumod.spread.site import Site
+
+    site = Site(node)
+    with closing(site.classified(list(files_of(args.images)), pool, predictor, args.batch)) as answered:
+        return _predict(args, terms, answered, None, site.brief)
+
+
+def _predict(
+    args: argparse.Namespace,
+    terms: Terms,
+    answered: Iterable[Seen[Path]],
+    maps: Maps | None,
+    who: Callable[[], str] = str,
+) -> Tally:
+    """Say what came of each file, and in the end of all.
+
+    Args:
+        who: says who did how much so far.
+
+    Raises:
+        DataError: there is no image.
+    """
+    folders, tally = any(path.is_dir() for path in args.images), Tally()
+    with (
+        Output(args.json, args.csv) as output,
+        bar(folders and not output.on_terminal, lambda: sum(1 for _ in files_of(args.images))) as show,
+    ):
+        try:
+            for seen in answered:
+                result = result_of(seen.source, seen.answer, terms, age_years(seen.source, terms))
+                if maps is not None and isinstance(result, Result):
+                    maps.draw(seen, result)
+                output.write(result)
+                tally.add(result)
+                show(tally.images, tally.brief() + who())
+        except KeyboardInterrupt:
+            print(f"stopped: {tally}", file=sys.stderr)
+            raise
+    if tally.images == 0:
+        raise DataError(f"{', '.join(map(str, args.images))}: no image in it ({', '.join(IMAGE_SUFFIXES)})")
+    if folders:
+        print(tally, file=sys.stderr)
+    if not args.json:
+        print(*([terms.card.about] if terms.card.about else []), RESEARCH_ONLY, sep="\n", file=sys.stderr)
+    return tally
 
 
 def named_node(args: argparse.Namespace) -> NodeConfig | None:
@@ -51,6 +123,26 @@ def named_node(args: argparse.Namespace) -> NodeConfig | None:
     return load(args.config, need_data=False)
 
 
+def age_years(path: Path, terms: Terms) -> float | None:
+    """Of the patient, where the model's card tells ages and the file is a DICOM file that tells one."""
+    if terms.card.ages_years is None or not is_dicom_file(path):
+        return None
+    from pneumod.images import dicom
+
+    return dicom.age_years(path)
+
+
+def files_of(arguments: Iterable[Path]) -> Iterator[Path]:
+    """The files that are named, and those in the folders that are named."""
+    for path in arguments:
+        if path.is_dir():
+            from pneumod.images.folders import image_files
+
+            yield from image_files(path)
+        else:
+            yield path
+
+
 def _record(node: NodeConfig, text: str) -> None:
     """A line in the node's log/predict, without names of files; none from a user who may not write there."""
     from pneumod import logs
@@ -64,44 +156,3 @@ def _record(node: NodeConfig, text: str) -> None:
     except OSError:
         return
     logs.component("predict").info(text)
-
-
-def _classify(path: Path, predictor: Predictor) -> dict[str, Any]:
-    card = predictor.file.card
-    started = time.perf_counter()
-    try:
-        grey = read_grey(path)
-    except DataError as error:
-        return {"path": printable(path), "error": str(error)}
-    probability = float(predictor.probability(squash(grey, card.image_size)[None])[0])
-    return {
-        "path": printable(path),
-        "probability": probability,
-        "label": "PNEUMONIA" if probability >= card.threshold else "NORMAL",
-        "threshold": card.threshold,
-        "model": card.name,
-        "ms": round(1000 * (time.perf_counter() - started), 1),
-        "warnings": _warnings(grey, card),
-    }
-
-
-def _warnings(grey: Grey, card: ModelCard) -> list[str]:
-    """Why an answer may be worth little."""
-    warnings = []
-    if card.status == "provisional":
-        warnings.append("the model is provisional")
-    if min(grey.shape) < card.image_size:
-        warnings.append(f"the image is smaller than the {card.image_size} pixels that the model looks at")
-    if grey.std() < LEAST_CONTRAST:
-        warnings.append("the image has hardly any contrast")
-    return warnings
-
-
-def _readable(result: dict[str, Any]) -> str:
-    if "error" in result:
-        return f"{result['path']}: {result['error']}"
-    warnings = "".join(f"; {warning}" for warning in result["warnings"])
-    return (
-        f"{result['path']}: {result['label']}, probability of pneumonia {result['probability']:.3f} "
-        f"(threshold {result['threshold']:.3f}, model {result['model']}{warnings})"
-    )

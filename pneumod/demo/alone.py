@@ -23,7 +23,7 @@ from pneumod.config import load
 from pneumod.core.rounds import class_weights_of
 from pneumod.core.scores import metrics_of
 from pneumod.errors import DataError, PneumodError
-from pneumod.images.cache import Dataset, prepare
+from pneumod.images.dataset import Dataset, prepare
 
 if TYPE_CHECKING:
     from pneumod.learning.train import Tensors, Trainer
@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace, say: Callable[..., None]) -> None:
     settings = config.run
     if arguments.rounds is not None:
         settings = msgspec.structs.replace(settings, rounds=arguments.rounds)
-    data = prepare(config, settings.image_size)
+    data = prepare(config, settings.preparation)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from pneumod.learning import model, train
 

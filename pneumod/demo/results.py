@@ -14,7 +14,7 @@ from pathlib import Path
 from pneumod.config import NodeConfig
 from pneumod.demo.cluster import DemoCluster
 from pneumod.errors import DataError, PneumodError
-from pneumod.images.cache import prepare
+from pneumod.images.dataset import prepare
 from pneumod.images.folders import labelled_files
 from pneumod.learning.evaluate import Evaluation, evaluate
 from pneumod.learning.predict import Predictor, find_model
@@ -51,9 +51,9 @@ def federated_results(cluster: DemoCluster, best: BlobRef, alone: dict[int, tupl
         digest = predictor.file.card.digest
         if digest != best.digest:
             raise PneumodError(f"node {site.node} has exported {predictor.file.card.name}, not the best model")
-        data = prepare(node, cluster.settings.image_size)
+        data = prepare(node, cluster.settings.preparation)
         auc, seconds = alone.get(site.node, (None, 0.0))
-        federated = _auc(data.val.labels.tolist(), predictor.probability(data.val.pixels).tolist())
+        federated = _auc(data.val.labels.tolist(), predictor.probability(data.val.pixels[:]).tolist())
         results.append(NodeResult(site.node, site.name, data.counts, auc, seconds, federated, digest))
     return results
 

@@ -1,137 +1,202 @@
-"""A node's prepared images: read once for each settings digest, then kept in one file under `cache/`."""
+"""Prepared pixels that are kept: one array file with an index, for one preparation, in any folder.
+
+    96.sqlite       the index (index.py)
+    96.0.u8         the array: uint8 [rows, S, S], to be mapped
+    96.lock         held by the process that has the cache open
+
+A row is on the disk before the index names it, and is never written to again: what a crash leaves behind it is unnamed,
+and an array that somebody has mapped stays as it is. Rows of files that are gone are holes; an array that is mostly
+holes is copied without them to a new one, which the index then names.
+"""
 
 from __future__ import annotations
 
-import json
-import zipfile
-from dataclasses import dataclass
-from hashlib import blake2b
+import fcntl
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from errno import EIO, ENOSPC
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumod.blobs import atomic_file
-from pneumod.config import CLASSES, NodeConfig
+from pneumod.blobs import sync_folder
 from pneumod.errors import DataError
-from pneumod.images.batch import Skipped, Watch, load_all
-from pneumod.images.folders import LabelledFile, labelled_files
-from pneumod.images.split import compile_pattern, split
-from pneumod.messages import ClassCounts
+from pneumod.images.index import Entry, Index
+from pneumod.settings import Preparation
 
-VERSION = 1  # of the way from files to pixels, and of the cache's form; a change makes every node prepare anew
-
-
-@dataclass(frozen=True)
-class Part:
-    """Prepared images of one use."""
-
-    pixels: NDArray[np.uint8]  # grey levels [N, S, S]
-    labels: NDArray[np.uint8]  # [N], 1 is PNEUMONIA
-    names: tuple[str, ...]  # paths of the files
+GROUP = 512  # files that are written at once
+GROUP_S = 2.0  # a smaller group is written after so long
+LEAST_HOLES = 1000  # rows; fewer are left where they are
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """The prepared images of one node."""
-
-    train: Part
-    val: Part
-    counts: ClassCounts
-    skipped: tuple[Skipped, ...]
+class Busy(DataError):
+    """Another process has the cache open."""
 
 
-def prepare(config: NodeConfig, image_size: int, progress: Watch | None = None) -> Dataset:
-    """The node's images as squares of `image_size`, from the cache where nothing has changed since.
+@contextmanager
+def open_cache(
+    folder: Path, preparation: Preparation, say: Callable[[str], None], force: bool = False
+) -> Iterator[Cache]:
+    """A cache, for this process alone.
 
     Args:
-        progress: told the fraction done and images a second, while files are read.
+        say: is told when the cache is damaged and made anew.
+        force: files are taken also where they are no chest projection.
 
     Raises:
-        DataError: a folder is missing, or a class has no image (that can be read) to train on.
-        ConfigError: the patient pattern is not a regular expression.
+        Busy: another process has it open.
+        OSError: the disk can't read or write it; also while it is used.
     """
-    files = labelled_files(config.data.train)
-    val_files = labelled_files(config.data.val) if config.data.val is not None else []
-    path = config.state_dir / "cache" / f"{image_size}-{_digest(config, image_size, files, val_files)}.npz"
-    dataset = _read(path)
-    if dataset is None:
-        dataset = _build(config, image_size, files, val_files, progress)
-        _write(path, dataset)
-        for old in path.parent.glob(f"{image_size}-*.npz"):
-            if old != path:
-                old.unlink(missing_ok=True)
-    for name, count in zip(CLASSES, (dataset.counts.train_normal, dataset.counts.train_pneumonia), strict=True):
-        if count == 0:
-            raise DataError(f"{config.data.train}: no image of {name} that can be read is left to train on")
-    return dataset
-
-
-def _digest(config: NodeConfig, image_size: int, files: list[LabelledFile], val_files: list[LabelledFile]) -> str:
-    """Of all that decides what the cache holds; a changed file shows by its size or its time."""
-    listed = []
-    for path, label in (*files, *val_files):
-        status = path.stat()
-        listed.append((str(path), label, status.st_size, status.st_mtime_ns))
-    pattern = compile_pattern(config.data.patient_pattern).pattern
-    settings = (VERSION, image_size, len(files), config.data.val_fraction, pattern, listed)
-    return blake2b(json.dumps(settings).encode(), digest_size=16).hexdigest()
-
-
-def _build(
-    config: NodeConfig,
-    image_size: int,
-    files: list[LabelledFile],
-    val_files: list[LabelledFile],
-    progress: Watch | None,
-) -> Dataset:
-    everything = [*files, *val_files]
-    loaded = load_all([file.path for file in everything], image_size, config.threads, progress)
-    kept = [everything[index] for index in loaded.kept]
-    if val_files:
-        is_val = loaded.kept >= len(files)
-    else:
-        is_val = split(kept, config.data.val_fraction, config.data.patient_pattern)
-    labels = np.array([file.label for file in kept], np.uint8)
-    train, val = (
-        Part(loaded.pixels[use], labels[use], tuple(str(kept[index].path) for index in np.flatnonzero(use)))
-        for use in (~is_val, is_val)
-    )
-    return Dataset(train, val, _counts(train, val), loaded.skipped)
-
-
-def _counts(train: Part, val: Part) -> ClassCounts:
-    """Images by use and class."""
-    normal, pneumonia = ([int((part.labels == label).sum()) for part in (train, val)] for label in (0, 1))
-    return ClassCounts(normal[0], pneumonia[0], normal[1], pneumonia[1])
-
-
-def _write(path: Path, dataset: Dataset) -> None:
-    """Replace the cache file at once: a crash leaves none or a whole one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    train, val = dataset.train, dataset.val
-    skipped = [(str(path), reason) for path, reason in dataset.skipped]
-    texts = json.dumps({"train": train.names, "val": val.names, "skipped": skipped}).encode()
-    with atomic_file(path) as file:
-        np.savez(
-            file,
-            train_pixels=train.pixels,
-            train_labels=train.labels,
-            val_pixels=val.pixels,
-            val_labels=val.labels,
-            texts=np.frombuffer(texts, np.uint8),
-        )
-
-
-def _read(path: Path) -> Dataset | None:
-    """The dataset of a cache file; None if it isn't there or is damaged."""
+    words = {"clahe": preparation.clahe, "crop": preparation.crop_borders, "force": force}
+    stem = "-".join([str(preparation.image_size), *(word for word, is_so in words.items() if is_so)])
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            texts = json.loads(stored["texts"].tobytes())
-            train, val = (
-                Part(stored[f"{use}_pixels"], stored[f"{use}_labels"], tuple(texts[use])) for use in ("train", "val")
-            )
-            skipped = tuple((Path(name), str(why)) for name, why in texts["skipped"])
-            return Dataset(train, val, _counts(train, val), skipped)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
+        folder.mkdir(parents=True, exist_ok=True)
+        with _lock(folder / f"{stem}.lock"):
+            cache = Cache(folder, stem, preparation.image_size, say)
+            try:
+                yield cache
+            finally:
+                cache.close()
+    except sqlite3.Error as error:
+        full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+        raise OSError(ENOSPC if full else EIO, os.strerror(ENOSPC) if full else str(error), str(folder)) from error
+
+
+class Cache:
+    """An open cache.
+
+    Attributes:
+        index: what there is of which file.
+    """
+
+    def __init__(self, folder: Path, stem: str, side: int, say: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.side = side
+        self._stem = stem
+        self._group: list[tuple[Path, NDArray[np.uint8] | str]] = []
+        self._group_s = 0.0  # when it was begun
+        self.index = self._indexed(say)
+        self._rows = self.index.rows
+        self._array = os.open(self._path(self.index.generation), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        for old in folder.glob(f"{stem}.*.u8"):  # of a copy that was cut off, or of one that came to its end
+            if old != self._path(self.index.generation):
+                old.unlink()
+        sync_folder(folder)
+
+    def close(self) -> None:
+        self.index.close()
+        os.close(self._array)
+
+    def see(self, files: Iterable[Path], within: Path | None = None) -> int:
+        """Compare with the files as they are now: what is kept of changed and vanished ones is forgotten.
+
+        Args:
+            files: absolute paths. Where there are none, nothing is forgotten: their disk may not be mounted.
+            within: only this folder was looked through; without it, all that isn't in `files` is forgotten.
+
+        Returns:
+            how many files there are.
+        """
+        count = self.index.see(files)
+        if count:
+            self.index.forget_stale(within)
+            used = self.index.named_rows()
+            if self._rows - len(used) > max(len(used), LEAST_HOLES):
+                self._compact(used)
+        return count
+
+    def add(self, path: Path, came: NDArray[np.uint8] | str) -> None:
+        """Keep the pixels [S, S] of a file that was seen, or the reason why it was set aside."""
+        if not self._group:
+            self._group_s = time.monotonic()
+        self._group.append((path, came))
+        if len(self._group) >= GROUP or time.monotonic() - self._group_s >= GROUP_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Have all that was added on the disk."""
+        group, self._group = self._group, []
+        entries, row = [], self._rows
+        for path, came in group:
+            if isinstance(came, str):
+                entries.append(Entry(path, None, None, came))
+            else:
+                entries.append(Entry(path, row, zlib.crc32(came.data), None))
+                row += 1
+        self._write(b"".join(came.tobytes() for _, came in group if not isinstance(came, str)))
+        self.index.add(entries)
+        self._rows = row
+
+    def array(self) -> NDArray[np.uint8]:
+        """The rows [N, S, S], mapped read-only; they stay as they are also when the cache is closed and goes on."""
+        shape = self._rows, self.side, self.side
+        if self._rows == 0:
+            return np.zeros(shape, np.uint8)
+        return np.memmap(self._path(self.index.generation), np.uint8, "r", shape=shape)
+
+    def _path(self, generation: int) -> Path:
+        return self.folder / f"{self._stem}.{generation}.u8"
+
+    def _indexed(self, say: Callable[[str], None]) -> Index:
+        """The index; where it or the array is damaged, both are made anew."""
+        path = self.folder / f"{self._stem}.sqlite"
+        if path.exists():
+            index = Index(path)
+            damage = index.damage() or self._cut_off(index)
+            if damage is None:
+                return index
+            index.close()
+            say(f"{path}: {damage}; the cache is made anew")
+        for old in (path, path.with_name(f"{path.name}-journal"), *self.folder.glob(f"{self._stem}.*.u8")):
+            old.unlink(missing_ok=True)
+        return Index(path, create=True)
+
+    def _cut_off(self, index: Index) -> str | None:
+        array = self._path(index.generation)
+        size_bytes = array.stat().st_size if array.exists() else 0
+        return None if size_bytes >= index.rows * self.side**2 else "its array is cut off or missing"
+
+    def _write(self, data: bytes) -> None:
+        """Append to the array. Not through a mapping: where the disk is full, a write to one kills the process."""
+        try:
+            written = os.pwrite(self._array, data, self._rows * self.side**2)
+            if written < len(data):
+                raise OSError(ENOSPC, os.strerror(ENOSPC))
+            os.fdatasync(self._array)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.folder)) from error
+
+    def _compact(self, used: NDArray[np.int64]) -> None:
+        """Copy the array without its holes."""
+        array, old = self.array(), self._path(self.index.generation)
+        copy = os.open(self._path(self.index.generation + 1), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        os.close(self._array)
+        self._array, self._rows = copy, 0
+        for start in range(0, len(used), GROUP):
+            pixels = array[used[start : start + GROUP]]
+            self._write(pixels.tobytes())
+            self._rows += len(pixels)
+        sync_folder(self.folder)
+        self.index.renumber()
+        old.unlink()
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a cache's lock, which has the process that holds it in it."""
+    with path.open("ab+", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            who = file.read().decode() or "another"
+            raise Busy(f"{path.parent}: process {who} is at work on this cache; let it end first") from error
+        with suppress(OSError):  # no space: it holds all the same
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+        yield

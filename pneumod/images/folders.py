@@ -1,12 +1,15 @@
-"""Folders of images by class: `NORMAL/` and `PNEUMONIA/`, in upper or lower case."""
+"""Folders of images, and those by class: `NORMAL/` and `PNEUMONIA/`, in upper or lower case."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pneumod.config import CLASSES, IMAGE_SUFFIXES
+from pneumod.config import CLASSES
 from pneumod.errors import DataError
+from pneumod.imagefile import IMAGE_SUFFIXES, is_image
 
 
 class LabelledFile(NamedTuple):
@@ -31,7 +34,7 @@ def layout(root: Path) -> tuple[Path, Path | None]:
 
 
 def labelled_files(folder: Path) -> list[LabelledFile]:
-    """The JPEG and PNG files (by their names) of both class folders, NORMAL first, each sorted by name.
+    """The images of both class folders, NORMAL first, each sorted by name.
 
     Raises:
         DataError: the folder or a class folder is missing, or a class has no image.
@@ -48,9 +51,30 @@ def labelled_files(folder: Path) -> list[LabelledFile]:
     return files
 
 
-def is_image(path: Path) -> bool:
-    """Whether a path names a JPEG or PNG file; hidden files, as macOS leaves beside images, are none."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+def image_files(folder: Path) -> Iterator[Path]:
+    """The images in a folder and in those below it, each folder's entries sorted by name.
+
+    Hidden ones are left out, and no link to a folder is followed.
+
+    Raises:
+        DataError: a folder can't be listed.
+    """
+    names, folders = [], set()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    names.append(entry.name)
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.add(entry.name)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    names.sort()
+    for name in names:
+        if name in folders:
+            yield from image_files(folder / name)
+        elif is_image(folder / name):
+            yield folder / name
 
 
 def _subfolder(folder: Path, name: str) -> Path | None:
@@ -69,4 +93,8 @@ def _listed(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        raise DataError(f"{folder}: not a folder that can be read ({error.strerror})") from error
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: OSError) -> DataError:
+    return DataError(f"{folder}: not a folder that can be read ({error.strerror})")

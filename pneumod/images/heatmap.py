@@ -14,15 +14,20 @@ from PIL import Image, ImageDraw, ImageFont
 from pneumod import RESEARCH_ONLY
 
 PANEL_PX = (620, 720)  # width and height that one X-ray is scaled into
-LEAST_PANEL_PX = 420  # of width, so that the text finds its place above a narrow X-ray
+LEAST_PANEL_PX = (420, 90)  # so that texts and colour scale find their place beside a narrow or a flat X-ray
 MARGIN_PX = 24
 BAR_PX = (18, 320)  # width and height of the colour scale, at most
 SCALE_PX = 96  # width of the colour scale with its numbers
-SMOOTH = 0.045  # standard deviation of the map's smoothing, of its side: about half a cell
+SMOOTH = 0.06  # standard deviation of the smoothing, of the map's side: three quarters of a cell
 # What the top of the colour scale stands for at least. Without it the faintest trace in a NORMAL X-ray would glow like
 # a consolidation.
 LEAST_TOP = 8.0
-OPACITY = 0.65  # of the colour where the evidence is highest
+OPACITY = 0.6  # of the colour where the evidence is strong: the X-ray must show through
+FIRST_COLOUR = 60  # of Inferno's 256: those before it would darken the X-ray
+MEANING = (
+    "Colour: the network's evidence by place, against what normal X-rays show there, in units of the logit, whose mean "
+    "gives the probability. It does not outline a disease."
+)
 PAPER, INK, DIM, AMBER = (16, 18, 20), (236, 238, 240), (160, 166, 172), (255, 190, 90)
 
 Pixels = NDArray[np.uint8]
@@ -58,8 +63,8 @@ def draw(
     height, width = plain.shape
     evidence = _placed(cam, plain, (0, grey.shape[0], 0, grey.shape[1]) if box is None else box, grey)
     highest = max(LEAST_TOP, float(evidence.max()))
-    side = max(width, LEAST_PANEL_PX)
-    page = _Page(2 * (side + MARGIN_PX) + MARGIN_PX + SCALE_PX, height)
+    side, depth = max(width, LEAST_PANEL_PX[0]), max(height, LEAST_PANEL_PX[1])
+    page = _Page(2 * (side + MARGIN_PX) + MARGIN_PX + SCALE_PX, depth)
     page.say(f"{label}, probability of pneumonia {probability:.3f}", 30, INK)
     page.say(f"Threshold {threshold:.3f}, model {model_name}", 18, DIM)
     for warning in warnings:
@@ -67,16 +72,14 @@ def draw(
     page.skip(14)
     second = side + 2 * MARGIN_PX
     page.caption("The X-ray", MARGIN_PX + (side - width) // 2)
-    page.caption("What speaks for pneumonia to the model", second + (side - width) // 2)
+    page.caption("What speaks for pneumonia, to the model", second + (side - width) // 2)
     page.skip(26)
     page.picture(plain, MARGIN_PX + (side - width) // 2)
     page.picture(_painted(plain, evidence / highest), second + (side - width) // 2)
-    page.scale(second + (side + width) // 2 + 16, height, highest)
-    page.skip(height + 14)
+    page.scale(second + (side + width) // 2 + 16, depth, highest)
+    page.skip(depth + 14)
     page.say(RESEARCH_ONLY, 22, INK)
-    page.say(
-        "The colours show where the network found evidence, in units of its logit; they don't outline a disease.", 16, DIM
-    )
+    page.say(MEANING, 16, DIM)
     return page.png()
 
 
@@ -109,7 +112,7 @@ def _painted(plain: Pixels, share: Map) -> Pixels:
 
 def _colours(share: Map) -> Pixels:
     """uint8 [..., 3], RGB: from violet over red to yellow, in rising brightness, so that it reads in grey as well."""
-    levels = np.rint(share * 255).astype(np.uint8)
+    levels = np.rint(FIRST_COLOUR + share * (255 - FIRST_COLOUR)).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 
 
@@ -125,7 +128,7 @@ class _Page:
     def say(self, text: str, size: int, colour: tuple[int, int, int]) -> None:
         """Lines of text over the whole width."""
         font = ImageFont.load_default(size)
-        characters = int((self._image.width - 2 * MARGIN_PX) / (0.5 * size))
+        characters = int((self._image.width - 2 * MARGIN_PX) / (0.55 * size))
         for line in textwrap.wrap(_plain(text), characters):
             self._pen.text((MARGIN_PX, self._y), line, colour, font)
             self._y += round(1.35 * size)

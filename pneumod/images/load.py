@@ -1,27 +1,17 @@
-"""One JPEG or PNG file -> grey levels as a person sees them."""
+"""One file -> grey levels as a person sees them: JPEG, PNG, TIFF, BMP, DICOM."""
 
 from __future__ import annotations
 
 import os
-import struct
+import stat
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from pneumod.errors import DataError
-from pneumod.images.quiet import quiet
+from pneumod.images import jpeg
+from pneumod.images.picture import MAX_FILE_BYTES, Picture
 
-Grey = NDArray[np.uint8]
-
-MAX_FILE_BYTES = 256 * 1024 * 1024
-MAX_PIXELS = 100_000_000  # the largest X-ray detectors have 20 million; a small file may claim far more
-JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-# Start-of-frame markers of JPEG (ITU-T T.81, table B.1): C0 to CF without DHT (C4), JPG (C8) and DAC (CC).
-JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length: TEM, RST0 to RST7, SOI
+MAGIC = {PNG_MAGIC: "PNG", b"II*\x00": "TIFF", b"MM\x00*": "TIFF", b"II+\x00": "TIFF", b"BM": "BMP"}
 
 
 def printable(path: Path) -> str:
@@ -29,91 +19,59 @@ def printable(path: Path) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-def load_grey(path: Path, image_size: int) -> Grey:
-    """The grey levels [image_size, image_size] of a JPEG or PNG file, uint8.
+def read_picture(path: Path, least_px: int = 0, force: bool = False) -> Picture:
+    """The picture in a file: JPEG, PNG, TIFF, BMP or DICOM, whatever its name.
 
-    Resampled by area and squashed to a square: the aspect isn't kept (docs/adr/0002-squash-to-square.md).
+    Args:
+        least_px: 0, or the side of the square that the picture will be squashed to: it may be decoded at a
+            reduced scale that shows no difference then.
+        force: also take a DICOM file that is no chest projection.
 
     Raises:
         DataError: the reason why the file can't be used, without its path.
     """
-    return squash(read_grey(path), image_size)
+    return decode_picture(read_file(path), least_px, force)
 
 
-def squash(grey: Grey, image_size: int) -> Grey:
-    """Grey levels uint8 [height, width] -> [image_size, image_size]."""
-    resized: Grey = cv2.resize(grey, (image_size, image_size), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return resized
+def decode_picture(data: bytes, least_px: int = 0, force: bool = False) -> Picture:
+    """`read_picture` of a file's bytes."""
+    if data.startswith(jpeg.MAGIC):
+        return jpeg.decode(data, least_px)
+    if is_dicom(data):  # before TIFF: a DICOM file may be both
+        from pneumod.images import dicom
+
+        return dicom.decode(data, least_px, force)
+    name = next((name for magic, name in MAGIC.items() if data.startswith(magic)), None)
+    if name is None:
+        raise DataError("not a JPEG, PNG, TIFF, BMP or DICOM file")
+    from pneumod.images import raster
+
+    return raster.decode(data, name)
 
 
-def read_grey(path: Path) -> Grey:
-    """The grey levels [height, width] of a JPEG or PNG file at its own size, uint8.
+def is_dicom(data: bytes) -> bool:
+    """Whether a file's first 132 bytes are those of a DICOM file (PS3.10, 7.1)."""
+    return data[128:132] == b"DICM"
 
-    Upright by its EXIF orientation; colours by their luminance, 16-bit levels by their high byte, and an
-    alpha channel left away, as picture viewers show an opaque one.
+
+def read_file(path: Path) -> bytes:
+    """A file's bytes.
 
     Raises:
-        DataError: the reason why the file can't be used, without its path.
+        DataError: not there, unreadable, empty, no file, or over MAX_FILE_BYTES.
     """
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise DataError("not a file but a pipe or a device")  # which might never end
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError("not a file but a folder, a pipe or a device")
+            if status.st_size > MAX_FILE_BYTES:
+                raise DataError(f"the file is over {MAX_FILE_BYTES // 2**20} MiB")
+            data = file.read(status.st_size)
     except FileNotFoundError as error:
         raise DataError("no such file") from error
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror}") from error
     if not data:
         raise DataError("the file is empty")
-    if len(data) > MAX_FILE_BYTES:
-        raise DataError(f"the file is over {MAX_FILE_BYTES // 2**20} MiB")
-    return decode_grey(data)
-
-
-def decode_grey(data: bytes) -> Grey:
-    """`read_grey` of a file's bytes."""
-    if data.startswith(PNG_MAGIC):
-        name, size = "PNG", _png_size(data)
-    elif data.startswith(JPEG_MAGIC):
-        name, size = "JPEG", _jpeg_size(data)
-    else:
-        raise DataError("not a JPEG or PNG image")
-    if size is None:
-        raise DataError(f"a damaged or truncated {name}")
-    width, height = size
-    if width * height > MAX_PIXELS:
-        raise DataError(f"{width} x {height} pixels are over the limit of {MAX_PIXELS // 1_000_000} million")
-    try:
-        with quiet():
-            grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error as error:
-        raise DataError(f"a damaged or truncated {name}") from error
-    if grey is None or grey.size == 0:
-        raise DataError(f"a damaged or truncated {name}")
-    return grey  # type: ignore[return-value]
-
-
-def _png_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) of the IHDR chunk, which must be the first."""
-    if data[12:16] != b"IHDR" or len(data) < 24:
-        return None
-    width, height = struct.unpack(">II", data[16:24])
-    return width, height
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) of the first frame header; stray bytes between segments are passed over, as libjpeg does."""
-    place = 2
-    while (place := data.find(b"\xff", place)) >= 0 and place + 9 <= len(data):
-        marker = data[place + 1]
-        if marker in JPEG_FRAMES:
-            height, width = struct.unpack(">HH", data[place + 5 : place + 9])
-            return width, height
-        if marker in (0x00, 0xFF):  # a stuffed byte; fill bytes before a marker
-            place += 1
-        elif marker in JPEG_BARE:
-            place += 2
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return None
+    return data

@@ -14,7 +14,9 @@ from msgspec import Meta, Struct
 from pneumod import RESEARCH_ONLY
 from pneumod.blobs import digest_of, write_atomic
 from pneumod.errors import ModelError
+from pneumod.learning.likeness import Likeness
 from pneumod.messages import Count, Digest, RunId, Share
+from pneumod.settings import Preparation
 
 CURRENT = "current.json"
 
@@ -49,6 +51,16 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     data: tuple[str, ...] = ()  # attribution of the training images
     notice: str = RESEARCH_ONLY
+    clahe: bool = False
+    crop_borders: bool = False
+    about: str | None = None  # what it was trained on, for people
+    ages_years: tuple[float, float] | None = None  # of the patients it was trained on, the youngest and the oldest
+    likeness: Likeness | None = None  # of the images of the node that wrote the file, never sent beyond its site
+
+    @property
+    def preparation(self) -> Preparation:
+        """How a picture becomes the network's pixels."""
+        return Preparation(self.image_size, self.clahe, self.crop_borders)
 
     @property
     def name(self) -> str:

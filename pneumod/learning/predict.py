@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from pneumod.learning.card import CURRENT, ModelFile, load_model
 
 PACKAGED = Path(__file__).parents[1] / "model" / "provisional.json"
 ENVIRONMENT = "PNEUMOD_MODEL"
-BATCH = 64
+BATCH = 16  # images a run of the network; more is no faster, and their activations leave the processor's cache
 
 
 def find_model(model: Path | None, state_dir: Path | None) -> ModelFile:
@@ -55,6 +56,14 @@ def _is_there(card: Path) -> bool:
     return True
 
 
+class Scored(NamedTuple):
+    """What a network says of N images."""
+
+    probability: NDArray[np.float64]  # [N], of PNEUMONIA, in [0, 1]
+    distance: NDArray[np.float64] | None  # [N], from the training images; None: the model doesn't know them
+    cam: NDArray[np.float32] | None  # [N, h, w], evidence by place, its mean the logit; None: the file gives none
+
+
 class Predictor:
     """A model that is loaded and ready."""
 
@@ -71,14 +80,54 @@ class Predictor:
             raise ModelError(f"{file.path}: LiteRT refuses the model: {error}") from error
 
     def _set_batch(self, count: int) -> None:
+        """Make the network ready for so many images, and learn which output is which by its shape."""
         size = self.file.card.image_size
         details = self._interpreter.get_input_details()[0]
         if tuple(details["shape"][1:]) != (size, size, 1) or details["dtype"] is not np.float32:
             raise ModelError(f"{self.file.path}: the network doesn't take {size} x {size} grey levels")
         self._interpreter.resize_tensor_input(details["index"], (count, size, size, 1))
         self._interpreter.allocate_tensors()
-        self._input, self._batch = details["index"], count
-        self._output = self._interpreter.get_output_details()[0]["index"]
+        self._input, self._batch = self._interpreter.tensor(details["index"]), count
+        outputs = {self._kind(one["shape"]): one["index"] for one in self._interpreter.get_output_details()}
+        if "logit" not in outputs:
+            raise ModelError(f"{self.file.path}: the network gives no logit")
+        self._outputs = {kind: self._interpreter.tensor(index) for kind, index in outputs.items()}
+
+    @staticmethod
+    def _kind(shape: NDArray[np.int32]) -> Literal["logit", "cam", "features"]:
+        if len(shape) == 3:
+            return "cam"
+        return "logit" if shape[-1] == 1 else "features"
+
+    @property
+    def gives_maps(self) -> bool:
+        """Whether the answers have a map of evidence; files of earlier versions give none."""
+        return "cam" in self._outputs
+
+    def answers(self, pixels: NDArray[np.uint8]) -> Scored:
+        """Grey levels [N, S, S], S the card's image_size -> what the network says of them.
+
+        Raises:
+            ModelError: the network gave a value that isn't finite.
+        """
+        parts: dict[str, list[NDArray[np.float32]]] = {kind: [] for kind in self._outputs}
+        for start in range(0, len(pixels), BATCH):
+            part = pixels[start : start + BATCH]
+            if len(part) != self._batch:
+                self._set_batch(len(part))
+            self._input()[..., 0] = part  # to float32, in the network's own memory
+            self._interpreter.invoke()
+            for kind, output in self._outputs.items():
+                parts[kind].append(output().copy())
+        found = {kind: np.concatenate(values) for kind, values in parts.items() if values}
+        logit = found["logit"][:, 0].astype(np.float64) if found else np.zeros(0)
+        if not np.isfinite(logit).all():
+            raise ModelError(f"{self.file.path}: the network gave a value that is not finite")
+        with np.errstate(over="ignore"):
+            probability = 1.0 / (1.0 + np.exp(-logit))
+        likeness, features = self.file.card.likeness, found.get("features")
+        distance = None if likeness is None or features is None else likeness.distance(features)
+        return Scored(probability, distance, found.get("cam"))
 
     def probability(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Grey levels [N, S, S], S the card's image_size -> probability of PNEUMONIA [N] in [0, 1].
@@ -86,15 +135,4 @@ class Predictor:
         Raises:
             ModelError: the network gave a value that isn't finite.
         """
-        logits = np.zeros(len(pixels))
-        for start in range(0, len(pixels), BATCH):
-            part = pixels[start : start + BATCH]
-            if len(part) != self._batch:
-                self._set_batch(len(part))
-            self._interpreter.set_tensor(self._input, part[..., None].astype(np.float32))
-            self._interpreter.invoke()
-            logits[start : start + BATCH] = self._interpreter.get_tensor(self._output)[:, 0]
-        if not np.isfinite(logits).all():
-            raise ModelError(f"{self.file.path}: the network gave a value that is not finite")
-        with np.errstate(over="ignore"):
-            return np.asarray(1.0 / (1.0 + np.exp(-logits)))
+        return self.answers(pixels).probability

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pneumod.errors import ModelError
 from pneumod.images.batch import Watch
+from pneumod.images.dataset import Pixels
 from pneumod.learning import model as network
 from pneumod.learning.augment import augment
 from pneumod.messages import BIN_COUNT, LOGIT_LIMIT, MAX_LOSS, Histogram, RunSettings, Scores
@@ -70,7 +71,7 @@ class Trainer:
 
     def train(
         self,
-        pixels: NDArray[np.uint8],
+        pixels: Pixels | NDArray[np.uint8],
         labels: NDArray[np.uint8],
         class_weights: tuple[float, float],
         seed: tuple[int, ...],
@@ -121,7 +122,7 @@ class Trainer:
             if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
                 layer.seed_generator.state.assign(random.integers(0, 2**31, 2, dtype=np.uint32))
 
-    def logits(self, pixels: NDArray[np.uint8], watch: Watch | None = None) -> NDArray[np.float64]:
+    def logits(self, pixels: Pixels | NDArray[np.uint8], watch: Watch | None = None) -> NDArray[np.float64]:
         """Grey levels [N, S, S] -> logits [N]; `watch` is told after every batch.
 
         Raises:
@@ -129,7 +130,7 @@ class Trainer:
         """
         started, parts = time.monotonic(), []
         for start in range(0, len(pixels), SCORE_BATCH):
-            batch = pixels[start : start + SCORE_BATCH, ..., None].astype(np.float32)
+            batch = pixels[start : start + SCORE_BATCH][..., None].astype(np.float32)
             parts.append(self._infer(batch).numpy()[:, 0])
             if watch is not None:
                 seen = start + len(batch)
@@ -139,7 +140,9 @@ class Trainer:
             raise ModelError("the model gives scores that are not finite")
         return logits
 
-    def score(self, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], watch: Watch | None = None) -> Scores:
+    def score(
+        self, pixels: Pixels | NDArray[np.uint8], labels: NDArray[np.uint8], watch: Watch | None = None
+    ) -> Scores:
         """The present weights on grey levels [N, S, S] with labels [N]; the loss is None without images."""
         if len(pixels) == 0:
             return Scores()

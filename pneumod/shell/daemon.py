@@ -24,18 +24,20 @@ from pneumod.bus import Incoming
 from pneumod.config import NodeConfig, roster_place
 from pneumod.core import actions as act
 from pneumod.core import events as ev
-from pneumod.core.jobs import Check, Close, Fetch, Job, Prepare, Work
+from pneumod.core.jobs import Prepare
 from pneumod.core.node import Node
 from pneumod.errors import PneumodError
 from pneumod.logs import component
-from pneumod.messages import NO_TERM, BlobWant, Card, Chunk, Gone
+from pneumod.messages import NO_TERM, BlobWant, Card, Chunk, Gone, ParcelWant, Piece
+from pneumod.shell.items import ROOM
+from pneumod.shell.jobs import Jobs
 from pneumod.shell.link import Link
 from pneumod.shell.patience import ends_within, look_away
 from pneumod.shell.store import Store
-from pneumod.shell.transfers import Transfers
-from pneumod.shell.worker import Worker
+from pneumod.work import Skill
 
 TRAINER = "pneumod.children.trainer"
+SKILLS: tuple[Skill, ...] = ("preprocess", "predict")  # every node can: it needs no TensorFlow
 MAX_ACTIONS = 100_000  # waiting to be done
 DISK_SLOW_S = 3.0
 VITALS_S = 1.0
@@ -65,19 +67,16 @@ class Daemon:
             Prepare(*msgspec.structs.astuple(config.run.preparation)),
             config.data.share_counts,
             config.roster,
+            SKILLS,
+            ROOM,
         )
         self.link = Link(config, boot, self._connected, self._disconnected, self._received)
         self.link.led = durable.term.node == config.node_id
-        self.transfers = Transfers(
-            self.link, self.store, self._from_job, self._may_have, lambda: self._ends.put_nowait(None)
-        )
-        self.trainer = Worker(trainer, config.path, "train", self._from_job)
-        self.light = Worker("pneumod.children.light", config.path, "preprocess", self._from_job)
+        self.jobs = Jobs(config, trainer, self.link, self.store, self.node, self.feed)
         self._actions: asyncio.Queue[act.Action] = asyncio.Queue()
         self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._due_ms = 0  # of the timer
-        self._ends: asyncio.Queue[ev.JobDone | ev.JobFailed | None] = asyncio.Queue()  # at most one of each job
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, then stop cleanly.
@@ -89,9 +88,9 @@ class Daemon:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop)
         log.info("node %d (%s) of cluster %s starts", self.config.node_id, self.config.name, self.config.cluster)
+        await self.jobs.desk.open()
         self.feed(self.store.missing or ev.Tick())
-        parts = [self.transfers.run(), self._act(), self._tell_ends(), self.link.run(), self._vitals()]
-        parts += [self.trainer.run(), self.light.run()]  # the transfers first: what acts may start a fetch
+        parts = [*self.jobs.parts(), self._act(), self.link.run(), self._vitals()]
         tasks: set[asyncio.Future[None]] = {asyncio.create_task(part) for part in parts}
         for task in tasks:
             task.add_done_callback(look_away)  # the first failure is told; a full disk may meet several parts
@@ -160,11 +159,11 @@ class Daemon:
             case act.Publish(kind=kind, term=term, message=message, dest=dest, correlation=correlation):
                 self.link.send(kind, term, message, dest, correlation)
             case act.Broadcast(digest=digest):
-                self.transfers.broadcast(digest)
+                self.jobs.transfers.broadcast(digest)
             case act.Start(job=job):
-                self._start(job)
+                self.jobs.start(job)
             case act.Cancel(job=job):
-                self._cancel(job)
+                self.jobs.cancel(job)
             case act.Watch(on=on):
                 self.link.watch(on)
             case act.Keep(digests=digests):
@@ -175,7 +174,7 @@ class Daemon:
             case act.Log(component=name, level=level, text=text):
                 getattr(component(name), level)(text)
             case act.Deliver():
-                raise AssertionError("no batch was offered: this node has no skills yet, and offers none")
+                await self.jobs.desk.deliver(action)
             case act.Halt():
                 await self.link.drain(DRAIN_S)
                 if not self._halted.done():
@@ -193,74 +192,40 @@ class Daemon:
             log.warning("the disk of %s is slow", self.config.state_dir)
         await writing
 
-    def _start(self, job: Job) -> None:
-        if isinstance(job, Fetch):
-            self.transfers.fetch(job)
-        else:
-            self._child_for(job).submit(job)
-
-    def _cancel(self, job: Job) -> None:
-        if isinstance(job, Fetch):
-            self.transfers.cancel(job)
-        else:
-            self._child_for(job).cancel(job)
-
-    def _child_for(self, job: Job) -> Worker:
-        return self.light if isinstance(job, Prepare | Check | Close | Work) else self.trainer
-
-    def _from_job(self, event: ev.Event) -> None:
-        """What a job tells on its way is fed at once, its end in its turn."""
-        if isinstance(event, ev.JobDone | ev.JobFailed):
-            self._ends.put_nowait(event)
-        else:
-            self.feed(event)
-
-    async def _tell_ends(self) -> None:
-        """Feed the ends of jobs in their order; before a failure, and for None, what is left on the disk.
-
-        A job that failed may have met a damaged blob, or a full disk. A full disk ends the daemon at once: it can
-        neither lead nor answer, and others can. No end overtakes another: the core would take it for that of an
-        equal job, which it has cancelled; and a look can't miss the blob of a job that was done before.
-        """
-        while True:
-            event = await self._ends.get()
-            if event is None or (isinstance(event, ev.JobFailed) and event.job not in self.node.state.cancelled):
-                self.feed(ev.BlobsFound(await self.store.in_writer(self.store.look)))
-            if event is not None:
-                self.feed(event)
-
-    def _connected(self, number: int) -> None:
-        self.feed(ev.Connected(number))
+    def _connected(self, number: int, at_home: bool) -> None:
+        self.jobs.desk.moved(at_home)
+        self.feed(ev.Connected(number, at_home))
 
     def _disconnected(self) -> None:
+        self.jobs.desk.moved(None)
         self.feed(ev.Disconnected())
 
     def _received(self, incoming: Incoming) -> None:
-        """Blob traffic goes to the transfers; all else is the core's."""
-        message, kind = incoming.envelope.message, incoming.address.kind.name
-        if isinstance(message, Chunk):
-            own = message.digest in self.node.state.held  # one's own broadcast, come back
-            if incoming.envelope.node is not None and not own:  # operators have no blobs
-                self.transfers.hear_chunk(message)
-        elif isinstance(message, BlobWant):
-            self.transfers.hear_want(incoming.envelope.sender, message)
-        else:
-            if isinstance(message, Gone):
-                self.transfers.forget(incoming.envelope.sender)
-            self.feed(ev.Received(kind, incoming.envelope, incoming.retained, incoming.correlation))
-
-    def _may_have(self, sender: str, digest: str) -> bool:
-        """An update is served to the master only, the blobs of the run's state and receipts to any node."""
-        result = self.node.state.durable.result
-        if result is not None and result.update is not None and result.update.digest == digest:
-            return sender == str(self.node.leader)
-        return sender.isdigit() and (digest in self.node.trainee.library.shareable() or digest in self.store.receipts)
+        """Blobs and the files of work items go to those who move them, between nodes only; all else is the core's."""
+        message, node = incoming.envelope.message, incoming.envelope.node
+        transfers, parcels = self.jobs.transfers, self.jobs.parcels
+        match message:
+            case BlobWant():
+                transfers.hear_want(incoming.envelope.sender, message)
+            case Chunk():
+                own = message.digest in self.node.state.held  # one's own broadcast, come back
+                if node is not None and not own:  # operators have no blobs
+                    transfers.hear_chunk(message)
+            case Piece() if node is not None:
+                parcels.hear_piece(node, message)
+            case ParcelWant() if node is not None:
+                parcels.hear_want(node, message)
+            case _:
+                if isinstance(message, Gone):
+                    transfers.forget(incoming.envelope.sender)
+                kind = incoming.address.kind.name
+                self.feed(ev.Received(kind, incoming.envelope, incoming.retained, incoming.correlation))
 
     async def _vitals(self) -> None:
         cores = os.cpu_count() or 1
         while True:
             sent, received, dropped = self.link.totals()
-            self.feed(ev.Vitals(os.getloadavg()[0] / cores, sent, received, dropped + self.transfers.dropped))
+            self.feed(ev.Vitals(os.getloadavg()[0] / cores, sent, received, dropped + self.jobs.dropped))
             await asyncio.sleep(VITALS_S)
 
 

@@ -31,9 +31,13 @@ from pneumod.config import BrokerConfig, NodeConfig
 from pneumod.errors import BusError
 from pneumod.logs import component
 from pneumod.messages import NO_TERM, Beacon, Beat, Gone, Message, Term
+from pneumod.topics import KINDS
 
-CONTROL = ["gone", "beacon", "spec", "open", "closed", "reopen", "report", "result", "want", "request", "stop"]
-BULK = ["chunk", "piece"]
+CONTROL = [
+    "gone", "beacon", "spec", "open", "closed", "reopen", "report", "result", "want", "request", "stop",
+    "offer", "pull", "grant", "taken", "ask",
+]  # fmt: skip
+BULK = ["chunk", "piece", "done", "parcel"]
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0
 GRACE_S = 10.0  # a restart of a broker takes less
@@ -61,7 +65,7 @@ class Link:
         self,
         config: NodeConfig,
         boot: int,
-        connected: Callable[[int], None],
+        connected: Callable[[int, bool], None],
         disconnected: Callable[[], None],
         received: Callable[[Incoming], None],
     ) -> None:
@@ -71,6 +75,7 @@ class Link:
         self.disconnected = disconnected
         self.received = received
         self.number = 0  # of the connection
+        self.at_home = False  # it is with a broker of this node's site: images may travel over it
         self.led = False  # under the last connection, or when this node last ran
         self.sent_bytes = self.received_bytes = 0  # of the connections before the current ones
         self.dropped: Counter[str] = Counter()
@@ -105,19 +110,25 @@ class Link:
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
     def send(self, kind: str, term: Term, message: Message | None, dest: str | None = None, tag: bytes = b"") -> None:
-        """Publish on the control connection; dropped where there is none, since the core hears of that."""
-        if self._control is not None:
-            self._control.send(kind, term, message, dest, tag)
+        """Publish without waiting; dropped where there is no connection, since the core hears of that.
+
+        So is what may hold parts of images, where it waited while the node went to a broker of another site.
+        """
+        connection = self._bulk if KINDS[kind].bulk else self._control
+        if connection is not None and (self.at_home or not KINDS[kind].images):
+            connection.send(kind, term, message, dest, tag)
             self._said_gone |= kind == "gone"
 
     async def publish_bulk(self, kind: str, term: Term, message: Message, dest: str | None) -> None:
         """Publish on the bulk connection and wait for the acknowledgement.
 
         Raises:
-            BusError: not connected, or not acknowledged.
+            BusError: not connected, not acknowledged, or it may hold parts of images and the broker isn't of this site.
         """
         if self._bulk is None:
             raise BusError("not connected")
+        if KINDS[kind].images and not self.at_home:
+            raise BusError("the broker is not of this site")
         await self._bulk.publish(kind, term, message, dest)
 
     def watch(self, on: bool) -> None:
@@ -172,13 +183,14 @@ class Link:
             await bulk.subscribe(BULK)
             await control.subscribe(CONTROL)
             self.number, self._control, self._bulk = number, control, bulk
+            self.at_home = broker.site == config.site
             log.info("connected to the broker at %s:%d", broker.host, broker.port)
             self._said_gone = self._watching = False
             self._watch_changed.clear()
             if self.led:  # its last connection may be half open: let nobody wait for that master
                 control.send("gone", NO_TERM, Gone(self.boot, number - 1))
                 self.led = False
-            self.connected(number)
+            self.connected(number, self.at_home)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._read(control))
@@ -267,4 +279,5 @@ class Link:
                 self.received_bytes += connection.received_bytes
                 self.dropped.update(connection.dropped)
         self._control = self._bulk = None
+        self.at_home = False
         self.disconnected()

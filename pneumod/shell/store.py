@@ -22,6 +22,7 @@ from pneumod.core.events import ReceiptMissing
 from pneumod.errors import PneumodError, WireError
 from pneumod.logs import component
 from pneumod.shell.receipts import Receipts
+from pneumod.shell.results import Results
 
 T = TypeVar("T")
 MIB = 1024 * 1024
@@ -46,6 +47,7 @@ class Store:
         blobs/          models, updates, checkpoints, by digest
         receipts/       RUN/ROUND.msgpack, for good
         models/         exported models
+        results/        what came of the items of this node's batch, while it is on
         cache/, log/
 
     What is damaged is set aside and said; the rest of the cluster has it. What can't be written raises, also at
@@ -60,6 +62,7 @@ class Store:
         self.cluster = cluster
         self.path = folder / "state.msgpack"
         self.receipts = Receipts(folder / "receipts")
+        self.results = Results(folder / "results")
         self.missing: ReceiptMissing | None = None  # at the start
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +126,7 @@ class Store:
         return self.blobs.digests()
 
     async def persist(self, durable: Durable) -> None:
-        await self.in_writer(lambda: self._write(durable))
+        await self.in_writer(lambda: self._persist(durable))
 
     async def keep(self, digests: frozenset[str]) -> None:
         await self.in_writer(lambda: self.blobs.keep(digests))
@@ -180,6 +183,10 @@ class Store:
         except (FileNotFoundError, ValueError):
             return []
         return [boot] if 0 <= boot < MAX_BOOT else []
+
+    def _persist(self, durable: Durable) -> None:
+        self.results.sync()  # first: it may say of items that they are done
+        self._write(durable)
 
     def _write(self, durable: Durable) -> None:
         body = wire.pack(StateFile(self._boot, durable, self.cluster))

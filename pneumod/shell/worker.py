@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -29,7 +30,7 @@ PRINTED_BYTES = 64 * 1024  # read at once
 MAX_REASON = 200  # characters of a child's last line that the log names
 
 MAX_JOBS = 20_000  # that wait: a master checks an update of every node
-# A child that sends no frame for so long hangs. Train, Prepare and Close report their progress as they go; Check,
+# A child that sends no frame for so long hangs. Train, Prepare, Close and Work report their progress; Check,
 # Initialise and Export are silent until they end. The limits leave room for a machine that is 20 times slower.
 QUIET_S: dict[type[Job], float] = {
     Prepare: 120.0, Train: 120.0, Work: 120.0, Check: 120.0, Close: 300.0, Initialise: 300.0, Export: 600.0,
@@ -38,14 +39,30 @@ START_S = 180.0  # more for the first job of a child, which imports its librarie
 
 
 class Worker:
-    """Runs jobs in a child, one after the other; each ends as exactly one JobDone or JobFailed."""
+    """Runs jobs in a child, one after the other; each ends as exactly one JobDone or JobFailed.
 
-    def __init__(self, module: str, config: Path, logs: Component, emit: Emit) -> None:
+    Args:
+        idle_s: a child that has nothing to do for so long is ended.
+
+    Attributes:
+        began_s: when the child got the job that it is at, or was at last.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        config: Path,
+        logs: Component,
+        emit: Emit,
+        idle_s: float | None = None,
+    ) -> None:
         self.module = module
         self.config = config
         self.log = component(logs)
         self.emit = emit
-        self.waiting: deque[Job] = deque()
+        self.idle_s = idle_s
+        self.began_s = 0.0
+        self.waiting: deque[tuple[Job, bytes]] = deque()  # with the frame that the child gets
         self.current: Job | None = None
         self._came = asyncio.Event()  # a job
         self._unwanted = False  # the current job was cancelled
@@ -53,9 +70,10 @@ class Worker:
         self._last_line = ""  # that the child printed
         self._stderr: asyncio.Task[None] | None = None
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, frame: bytes | None = None) -> None:
+        """Have a job done; `frame` is what the child gets, where that is more than the job."""
         assert len(self.waiting) < MAX_JOBS, "the jobs pile up"
-        self.waiting.append(job)
+        self.waiting.append((job, protocol.pack_frame(job) if frame is None else frame))
         self._came.set()
 
     def cancel(self, job: Job) -> None:
@@ -63,8 +81,9 @@ class Worker:
 
         Without effect on a job that has ended: its end and the wish to cancel it may cross.
         """
-        if job in self.waiting:
-            self.waiting.remove(job)
+        place = next((place for place, (waits, _) in enumerate(self.waiting) if waits == job), None)
+        if place is not None:
+            del self.waiting[place]
             self.emit(JobFailed(job, "cancelled"))
         elif job == self.current and isinstance(job, Train):
             self._unwanted = True
@@ -77,9 +96,12 @@ class Worker:
             while True:
                 while not self.waiting:
                     self._came.clear()
-                    await self._came.wait()
-                self.current, self._unwanted = self.waiting.popleft(), False
-                event = await self._do(self.current)
+                    try:
+                        await asyncio.wait_for(self._came.wait(), self.idle_s)
+                    except TimeoutError:
+                        await self._end()
+                (self.current, frame), self._unwanted = self.waiting.popleft(), False
+                event = await self._do(self.current, frame)
                 if self._unwanted:
                     await self._end()  # it was killed, also where its job had just ended
                 self.current = None
@@ -87,7 +109,7 @@ class Worker:
         finally:
             await self._end()
 
-    async def _do(self, job: Job) -> JobDone | JobFailed:
+    async def _do(self, job: Job, frame: bytes) -> JobDone | JobFailed:
         limit_s = QUIET_S[type(job)]
         try:
             if self._process is not None and self._process.returncode is not None:
@@ -95,7 +117,7 @@ class Worker:
             if self._process is None:
                 limit_s += START_S
                 await self._spawn()
-            return await self._ask(job, limit_s)
+            return await self._ask(job, frame, limit_s)
         except TimeoutError:
             await self._end()
             self.log.warning("the child %s sent nothing for %.0f s: it was ended", self.module, limit_s)
@@ -107,7 +129,7 @@ class Worker:
             self.log.warning("the child %s died (%s): %s", self.module, code, self._last_line or error)
             return JobFailed(job, f"the child died ({code})", again=True)  # may go on the bus: no words of the child's
 
-    async def _ask(self, job: Job, limit_s: float) -> JobDone | JobFailed:
+    async def _ask(self, job: Job, order: bytes, limit_s: float) -> JobDone | JobFailed:
         """Hand a job to the child and read frames until its end.
 
         Raises:
@@ -119,7 +141,8 @@ class Worker:
         if self._unwanted:
             _kill(process)
         assert process.stdin is not None
-        process.stdin.write(protocol.pack_frame(job))
+        self.began_s = time.monotonic()
+        process.stdin.write(order)
         await _within(limit_s, process.stdin.drain())
         while True:
             frame = await _within(limit_s, self._frame(process))

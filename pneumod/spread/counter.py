@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class Counter:
         self.bring = bring
         self._writer: asyncio.StreamWriter | None = None
 
-    async def frames(self) -> AsyncIterator[Frame]:
+    async def frames(self) -> AsyncGenerator[Frame]:
         """What the daemon says. When it went away, the same batch is brought again as soon as it is back.
 
         Raises:
@@ -36,19 +37,18 @@ class Counter:
         until_s = loop.time()
         while True:
             try:
-                reader, self._writer = await asyncio.open_unix_connection(self.path)
+                reader, self._writer = await _connect(self.path)
                 await self.say(self.bring)
                 while True:
                     frame = await _read(reader)
                     until_s = loop.time() + RETURN_S
                     yield frame
             except (OSError, asyncio.IncompleteReadError) as error:
+                self._leave()
                 if loop.time() >= until_s:
                     raise Away(_why(error)) from error
             except WireError as error:
                 raise Away(f"the daemon of this node can't be understood ({error})") from error
-            finally:
-                self._leave()
             await asyncio.sleep(AGAIN_S)
 
     async def say(self, frame: Frame) -> None:
@@ -68,6 +68,14 @@ class Counter:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    place = os.open(path.parent, os.O_PATH)
+    try:  # an address has 108 bytes at most, and a folder's path may have more
+        return await asyncio.open_unix_connection(f"/proc/self/fd/{place}/{path.name}")
+    finally:
+        os.close(place)
 
 
 async def _read(reader: asyncio.StreamReader) -> Frame:

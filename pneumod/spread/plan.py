@@ -8,7 +8,8 @@ from pneumod.work import DATA_BYTES, PARCEL_BYTES
 
 ITEM_BYTES = 4 * 1024 * 1024  # of files, beyond which an item takes no further one
 TRAVEL_BYTES = PARCEL_BYTES * 3 // 4  # of one file; a larger one stays at home
-SHARES = 40  # an item is at most this part of what each node has left to do, if all were equally fast
+SHARES = 24  # an item is at most this part of what each node has left to do, if all were equally fast
+LEAST_SHARES = 160  # an item need not be smaller than this part of what each node has to do in all
 ANSWER_BYTES = 256  # of what comes of a file beside its pixels, its frame among them
 MOST_SCORED = 64  # files of an item that is classified
 
@@ -25,8 +26,8 @@ def most_files(pixels: int) -> int:
 def plan(sizes: Sequence[int], nodes: int, most: int) -> list[tuple[int, ...]]:
     """The items, each the ascending indices of its files; together in ascending order.
 
-    The items get smaller towards the end (guided self-scheduling, Polychronopoulos and Kuck 1987): large ones cost
-    less, and with small ones nodes of different speeds finish together.
+    The items get smaller towards the end (guided self-scheduling, Polychronopoulos and Kuck 1987), so that nodes of
+    different speeds finish together; too small ones would cost more than they even out.
 
     Args:
         sizes: of the files, in bytes. A file over TRAVEL_BYTES is in no item, and one of a negative size neither.
@@ -37,7 +38,8 @@ def plan(sizes: Sequence[int], nodes: int, most: int) -> list[tuple[int, ...]]:
     items: list[tuple[int, ...]] = []
     start = 0
     while start < len(travelling):
-        count = min(most, -(-(len(travelling) - start) // (nodes * SHARES)))
+        left = len(travelling) - start
+        count = min(most, max(-(-left // (nodes * SHARES)), len(travelling) // (nodes * LEAST_SHARES)))
         end, total = start + 1, sizes[travelling[start]]
         while end < min(start + count, len(travelling)) and total + sizes[travelling[end]] <= ITEM_BYTES:
             total += sizes[travelling[end]]

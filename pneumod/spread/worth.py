@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-LEAST = 5  # items of each kind that are measured before anything is decided
+LEAST = 4  # items of each kind that are measured before anything is decided
 
 
 class Cost(NamedTuple):

@@ -33,8 +33,8 @@ data: {train: train, val: val}
 class Child:
     """A running child and its side of the protocol."""
 
-    def __init__(self, config: Path) -> None:
-        command = [sys.executable, "-m", "pneumod.children.light", "--config", str(config)]
+    def __init__(self, config: Path, start: tuple[str, ...] = ("-m", "pneumod.children.light")) -> None:
+        command = [sys.executable, *start, "--config", str(config)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, job: Job) -> list[Frame]:
@@ -80,18 +80,28 @@ def child(node: Path) -> Iterator[Child]:
 
 
 def test_prepare_counts_the_images_and_names_what_was_set_aside(child: Child, node: Path) -> None:
+    nothing = "not a JPEG, PNG, TIFF, BMP or DICOM file"
     for first in (True, False):  # from the files, then from the cache
         *told, done = child.ask(Prepare(28))
         assert done == Done(Prepared(ClassCounts(5, 4, 3, 2), 2))
         assert [frame for frame in told if isinstance(frame, Note)] == [
             Note("preprocess", "warning", f"{node / 'train' / 'NORMAL' / 'empty.jpg'}: set aside: the file is empty"),
-            Note(
-                "preprocess", "warning", f"{node / 'val' / 'NORMAL' / 'text.png'}: set aside: not a JPEG or PNG image"
-            ),
+            Note("preprocess", "warning", f"{node / 'val' / 'NORMAL' / 'text.png'}: set aside: {nothing}"),
         ]
         progress = [frame.fraction for frame in told if isinstance(frame, Progress)]
         assert progress == sorted(progress)
         assert bool(progress) == first
+
+
+def test_prepare_survives_a_file_that_kills_its_decoder(node: Path) -> None:
+    (node / "train" / "NORMAL" / "x_die.png").write_bytes(b"a decoder reads this, and dies")
+    wild = "from pneumod.images.pool import Pool; Pool.decoder = 'tests.images.wild'\n"
+    child = Child(node / "node.yaml", ("-c", f"{wild}from pneumod.children.light import main; main()"))
+    *told, done = child.ask(Prepare(28))
+    assert done == Done(Prepared(ClassCounts(5, 4, 3, 2), 3))
+    died = f"{node / 'train' / 'NORMAL' / 'x_die.png'}: set aside: the decoder died on it"
+    assert Note("preprocess", "warning", died) in told
+    assert child.end() == 0
 
 
 def test_a_missing_folder_is_a_failure_with_its_reason_and_the_child_lives(child: Child, node: Path) -> None:

@@ -1,165 +1,268 @@
-"""Preparing a node's images once."""
+"""Prepared pixels on the disk: what a crash, a full disk or a rotten file leaves is whole, or made anew."""
 
 from __future__ import annotations
 
 import os
-import time
+import signal
+import sqlite3
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
-import cv2
-import msgspec
 import numpy as np
 import pytest
 
-from pneumod.config import BrokerConfig, DataConfig, LogConfig, NodeConfig
-from pneumod.errors import DataError
-from pneumod.images import cache
-from pneumod.images.batch import load_all
-from pneumod.images.cache import Dataset, prepare
-from pneumod.images.load import load_grey
-from pneumod.messages import ClassCounts, RunSettings
+from pneumod.images import cache as module
+from pneumod.images.cache import Busy, Cache, open_cache
+from pneumod.settings import Preparation
+from tests.disks import small_disk
+
+SMALL = Preparation(28)
+
+# Fills the cache in argv[1] with the files argv[2:], whose pixels follow from their names.
+FILLER = """
+import os, signal, sys; from pathlib import Path; import numpy as np
+from pneumod.images import cache as module
+from pneumod.images.cache import open_cache
+from pneumod.settings import Preparation
+module.GROUP = 5
+{before}
+with open_cache(Path(sys.argv[1]), Preparation(28), print) as cache:
+    cache.see(map(Path, sys.argv[2:]))
+    for path in cache.index.missing():
+        cache.add(path, np.full((28, 28), int(path.name), np.uint8))
+        print(path.name, flush=True)
+    cache.flush()
+"""
 
 
-def write_images(folder: Path, normal: int, pneumonia: int) -> None:
-    random = np.random.default_rng(normal)
-    for name, count in (("NORMAL", normal), ("PNEUMONIA", pneumonia)):
-        (folder / name).mkdir(parents=True)
-        for index in range(count):
-            pixels = random.integers(0, 256, (40, 50), np.uint8)
-            cv2.imwrite(str(folder / name / f"person{index}_{name}.png"), pixels)
+def nothing_said(text: str) -> None:
+    raise AssertionError(text)
 
 
-def node(folder: Path, val: Path | None = None) -> NodeConfig:
-    return NodeConfig(
-        path=folder / "node.yaml", cluster="c", node_id=1, name="n", site="s", roster={}, brokers=(BrokerConfig("h"),),
-        state_dir=folder / "state", data=DataConfig(folder / "train", val), threads=2, run=RunSettings(),
-        log=LogConfig(),
-    )  # fmt: skip
+def opened(folder: Path, say: Callable[[str], None] = nothing_said) -> Cache:
+    return open_cache(folder, SMALL, say)
 
 
-def same(one: Dataset, two: Dataset) -> bool:
-    parts = ((one.train, two.train), (one.val, two.val))
-    return (one.counts, one.skipped) == (two.counts, two.skipped) and all(
-        (a.pixels == b.pixels).all() and (a.labels == b.labels).all() and a.names == b.names for a, b in parts
+def make_files(folder: Path, count: int) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number}" for number in range(count)]
+    for path in paths:
+        path.touch()
+    return paths
+
+
+def put(cache: Cache, paths: list[Path], within: Path | None = None) -> list[str]:
+    """Fill what is missing; the names of these."""
+    cache.see(paths, within)
+    missing = list(cache.index.missing())
+    for path in missing:
+        cache.add(path, np.full((28, 28), int(path.name) % 256, np.uint8))
+    cache.flush()
+    return [path.name for path in missing]
+
+
+def whole(cache: Cache) -> set[str]:
+    """The names of the files in the cache; each has its own pixels."""
+    array, names = cache.array(), set()
+    for entry in cache.index.entries():
+        assert entry.row is not None
+        assert (array[entry.row] == int(entry.path.name) % 256).all()
+        assert zlib.crc32(array[entry.row].data) == entry.crc
+        names.add(entry.path.name)
+    return names
+
+
+def test_what_was_kept_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
+    paths = make_files(tmp_path / "x", 10)
+    with opened(tmp_path / "c") as cache:
+        assert len(put(cache, paths)) == 10
+    with opened(tmp_path / "c") as cache:
+        assert put(cache, paths) == []
+        assert whole(cache) == {path.name for path in paths}
+
+
+def test_a_kill_between_the_pixels_and_the_index_leaves_what_was_before(tmp_path: Path) -> None:
+    paths = make_files(tmp_path / "x", 20)
+    before = (
+        "real = os.fdatasync; calls = []\n"
+        "def sync(descriptor):\n"
+        "    calls.append(real(descriptor))\n"
+        "    if len(calls) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.fdatasync = sync"
     )
+    command = [sys.executable, "-c", FILLER.format(before=before), tmp_path / "c", *paths]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    assert (tmp_path / "c" / "28.0.u8").stat().st_size == 15 * 28**2, "three groups of pixels were written"
+    with opened(tmp_path / "c") as cache:
+        cache.see(paths)
+        assert len(whole(cache)) == 10, "of which the index names two"
+        assert len(put(cache, paths)) == 10
+        assert len(whole(cache)) == 20
+    assert (tmp_path / "c" / "28.0.u8").stat().st_size == 20 * 28**2
 
 
-def test_folders_become_arrays_by_use_and_class(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", 6, 4)
-    write_images(tmp_path / "val", 3, 2)
-    dataset = prepare(node(tmp_path, tmp_path / "val"), 28)
-    assert dataset.counts == ClassCounts(6, 4, 3, 2)
-    assert dataset.train.pixels.shape == (10, 28, 28)
-    assert dataset.train.pixels.dtype == dataset.train.labels.dtype == np.uint8
-    assert dataset.val.labels.tolist() == [0, 0, 0, 1, 1]
-    for part in (dataset.train, dataset.val):
-        for pixels, name, label in zip(part.pixels, part.names, part.labels, strict=True):
-            assert (pixels == load_grey(Path(name), 28)).all()
-            assert ("PNEUMONIA" in name) == label
+def test_kills_at_any_moment_lose_no_more_than_a_group(tmp_path: Path) -> None:
+    paths = make_files(tmp_path / "x", 120)
+    command = [sys.executable, "-c", FILLER.format(before=""), tmp_path / "c", *paths]
+    done = 0
+    for after in (1, 4, 5, 6, 11, 20):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for _ in range(after):
+                process.stdout.readline()
+            process.kill()
+            added = after + len(process.stdout.readlines())
+        with opened(tmp_path / "c") as cache:
+            cache.see(paths)
+            names = whole(cache)
+        assert len(names) >= done + added - 5 - 1
+        done = len(names)
+    assert done < 120
+    with opened(tmp_path / "c") as cache:
+        assert len(put(cache, paths)) == 120 - done
+        assert len(whole(cache)) == 120
 
 
-def test_without_a_validation_folder_patients_are_split(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", 40, 40)
-    dataset = prepare(node(tmp_path), 28)
-    assert dataset.counts == ClassCounts(34, 34, 6, 6)
-    who = [{Path(name).name.split("_")[0] for name in part.names} for part in (dataset.train, dataset.val)]
-    assert not who[0] & who[1]
+DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
+    "index cut off": ("28.sqlite", lambda data: data[: len(data) // 2], "malformed"),
+    "index of zeros": ("28.sqlite", lambda data: bytes(len(data)), "file is not a database"),
+    "index empty": ("28.sqlite", lambda data: b"", "of another version"),
+    "index overwritten": ("28.sqlite", lambda data: data[:5000] + bytes(4000) + data[9000:], "malformed|damaged"),
+    "array cut off": ("28.0.u8", lambda data: data[:-1], "its array is cut off or missing"),
+    "array missing": ("28.0.u8", lambda data: None, "its array is cut off or missing"),
+}
 
 
-def test_the_second_time_nothing_is_read(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", 6, 6)
-    (tmp_path / "train" / "NORMAL" / "broken.png").write_bytes(b"x")
-    reports: list[tuple[float, float]] = []
-    first = prepare(node(tmp_path), 28, lambda *report: reports.append(report))
-    assert [round(fraction * 13) for fraction, _ in reports] == list(range(1, 14))
-    assert all(rate > 0 for _, rate in reports)
-    reports.clear()
-    second = prepare(node(tmp_path), 28, lambda *report: reports.append(report))
-    assert not reports
-    assert same(first, second)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_made_anew_and_it_says_so(tmp_path: Path, damage: str) -> None:
+    paths = make_files(tmp_path / "x", 200)
+    with opened(tmp_path / "c") as cache:
+        put(cache, paths)
+    name, change, why = DAMAGES[damage]
+    file = tmp_path / "c" / name
+    data = change(file.read_bytes())
+    file.unlink() if data is None else file.write_bytes(data)
+    said: list[str] = []
+    with opened(tmp_path / "c", said.append) as cache:
+        assert len(put(cache, paths)) == len(whole(cache)) == 200
+    (line,) = said
+    assert line.startswith(f"{tmp_path}/c/28.sqlite: ")
+    assert line.endswith("; the cache is made anew")
+    assert any(part in line for part in why.split("|"))
 
 
-def test_a_change_of_the_folder_or_the_settings_makes_another_cache(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", 6, 6)
-    config = node(tmp_path)
-    prepare(config, 32)
-    seen = {prepare_and_name(config, 28)}
-    image = tmp_path / "train" / "NORMAL" / "person0_NORMAL.png"
-    os.utime(image, (1, 1))
-    seen.add(prepare_and_name(config, 28))
-    image.unlink()
-    seen.add(prepare_and_name(config, 28))
-    other = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, val_fraction=0.3))
-    seen.add(prepare_and_name(other, 28))
-    assert len(seen) == 4
-    assert len(list((tmp_path / "state" / "cache").glob("32-*.npz"))) == 1, "another size stays"
+def test_a_second_process_is_told_who_has_the_cache(tmp_path: Path) -> None:
+    with opened(tmp_path / "c"):
+        with pytest.raises(Busy) as refusal, opened(tmp_path / "c"):
+            pass
+        assert str(refusal.value) == (f"{tmp_path}/c: process {os.getpid()} is at work on this cache; let it end first")
+        with open_cache(tmp_path / "c", Preparation(32), nothing_said):
+            pass  # another preparation is another cache
+    with opened(tmp_path / "c"):
+        pass
 
 
-def prepare_and_name(config: NodeConfig, size: int) -> str:
-    prepare(config, size)
-    (path,) = (config.state_dir / "cache").glob(f"{size}-*")
-    return path.name
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FILLER.format(before=""), tmp_path / "c", *make_files(tmp_path / "x", 50)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(Busy, match=f"process {process.pid} is at work"), opened(tmp_path / "c"):
+            pass
+        process.kill()
+        process.wait()
+    with opened(tmp_path / "c"):
+        pass
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 torn", None])
-def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: bytes | None) -> None:
-    write_images(tmp_path / "train", 6, 6)
-    first = prepare(node(tmp_path), 28)
-    (path,) = (tmp_path / "state" / "cache").iterdir()
-    if damage is None:  # one pixel flipped
-        data = bytearray(path.read_bytes())
-        data[1000] ^= 1
-        damage = bytes(data)
-    path.write_bytes(damage)
-    assert same(prepare(node(tmp_path), 28), first)
+def test_only_what_lies_in_the_folder_is_forgotten_when_only_it_was_looked_through(tmp_path: Path) -> None:
+    inside, beside = make_files(tmp_path / "x" / "train", 3), make_files(tmp_path / "x" / "train2", 3)
+    with opened(tmp_path / "c") as cache:
+        put(cache, inside + beside)
+        cache.see(inside[:1], within=tmp_path / "x" / "train")
+        cache.see(inside + beside)
+        assert list(cache.index.missing()) == inside[1:]
+        cache.see(beside)
+        cache.see(inside + beside)
+        assert list(cache.index.missing()) == inside
 
 
-def test_files_that_cannot_be_read_are_set_aside_with_the_reason(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", 4, 4)
-    odd = tmp_path / "train" / "NORMAL"
-    (odd / "empty.jpg").touch()
-    (odd / "text.png").write_text("not an image")
-    dataset = prepare(node(tmp_path), 28)
-    assert dataset.skipped == ((odd / "empty.jpg", "the file is empty"), (odd / "text.png", "not a JPEG or PNG image"))
-    assert sum(msgspec.structs.astuple(dataset.counts)) == 8
+def test_a_folder_that_is_empty_for_now_forgets_nothing(tmp_path: Path) -> None:
+    paths = make_files(tmp_path / "x", 3)
+    with opened(tmp_path / "c") as cache:
+        put(cache, paths)
+        assert cache.see([], within=tmp_path / "x") == 0
+        assert put(cache, paths) == []
 
 
-def test_a_class_without_a_readable_image_is_refused(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", 0, 4)
-    (tmp_path / "train" / "NORMAL" / "empty.jpg").touch()
-    for _ in range(2):  # from the files, then from the cache
-        with pytest.raises(DataError, match="train: no image of NORMAL that can be read"):
-            prepare(node(tmp_path), 28)
+def test_an_array_that_is_mostly_holes_is_copied_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LEAST_HOLES", 10)
+    paths = make_files(tmp_path / "x", 100)
+    with opened(tmp_path / "c") as cache:
+        put(cache, paths)
+        cache.see(paths[60:])
+        assert (tmp_path / "c" / "28.1.u8").stat().st_size == 40 * 28**2
+        assert len(whole(cache)) == 40
+        assert len(put(cache, paths)) == 60
+        assert len(whole(cache)) == 100
+    with opened(tmp_path / "c") as cache:
+        assert put(cache, paths) == []
+        assert len(whole(cache)) == 100
+    assert sorted(file.name for file in (tmp_path / "c").glob("*.u8")) == ["28.1.u8"]
 
 
-def test_a_name_that_is_not_utf8_is_an_image_too(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", 3, 3)
-    image = tmp_path / "train" / "NORMAL" / "person0_NORMAL.png"
-    image.rename(os.fsdecode(os.fsencode(image.parent) + b"/\xff.png"))
-    assert same(prepare(node(tmp_path), 28), prepare(node(tmp_path), 28))
+def test_a_copy_that_was_cut_off_is_removed(tmp_path: Path) -> None:
+    paths = make_files(tmp_path / "x", 3)
+    with opened(tmp_path / "c") as cache:
+        put(cache, paths)
+    (tmp_path / "c" / "28.1.u8").write_bytes(b"half")
+    with opened(tmp_path / "c") as cache:
+        cache.see(paths)
+        assert len(whole(cache)) == 3
+    assert not (tmp_path / "c" / "28.1.u8").exists()
 
 
-def test_threads_give_the_same_arrays_as_one(tmp_path: Path) -> None:
-    write_images(tmp_path, 20, 20)
-    paths = sorted(tmp_path.glob("*/*.png"))
-    one, many = load_all(paths, 28, threads=1), load_all(paths, 28, threads=8)
-    assert (one.pixels == many.pixels).all()
-    assert one.kept.tolist() == many.kept.tolist() == list(range(40))
+def test_reasons_are_told_again_and_passing_ones_tried_again(tmp_path: Path) -> None:
+    paths = make_files(tmp_path / "x", 3)
+    reasons = ["the decoder hung on it", "can't be read: Permission denied", "no such file"]
+    with opened(tmp_path / "c") as cache:
+        cache.see(paths)
+        for path, reason in zip(paths, reasons, strict=True):
+            cache.add(path, reason)
+        cache.flush()
+        assert [entry.reason for entry in cache.index.entries()] == reasons
+    with opened(tmp_path / "c") as cache:
+        cache.see(paths)
+        assert [entry.reason for entry in cache.index.entries()] == reasons[:1]
+        assert list(cache.index.missing()) == paths[1:]
 
 
-def test_a_real_hospital_is_prepared_in_seconds_and_read_back_at_once(cxr: Path, tmp_path: Path) -> None:
-    hospital = cxr / "hospitals" / "hospital_b"
-    config = msgspec.structs.replace(node(tmp_path), data=DataConfig(hospital / "train", hospital / "val"))
-    dataset = prepare(config, 96)
-    assert dataset.counts == ClassCounts(102, 408, 18, 72)
-    assert not dataset.skipped
-    started = time.monotonic()
-    assert same(prepare(config, 96), dataset)
-    assert time.monotonic() - started < 2.0
+def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path: Path) -> None:
+    paths = make_files(tmp_path / "x", 1000)
+    with small_disk(tmp_path / "disk", 1) as disk:
+        folder = disk.folder / "c"
+        with opened(folder) as cache:
+            assert len(put(cache, paths[:100])) == 100
+        disk.fill()
+        with opened(folder) as cache:
+            cache.see(paths[:100])
+            assert len(whole(cache)) == 100, "what is there can be read"
+        with pytest.raises(OSError, match="No space left") as refusal, opened(folder) as cache:
+            put(cache, paths[:200])
+        assert refusal.value.filename == str(folder)
+        disk.free()
+        with opened(folder) as cache:
+            assert len(put(cache, paths[:200])) == 100
+            assert len(whole(cache)) == 200
 
 
-def test_the_version_is_part_of_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_images(tmp_path / "train", 3, 3)
-    before = prepare_and_name(node(tmp_path), 28)
-    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
-    assert prepare_and_name(node(tmp_path), 28) != before
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "28.sqlite").mkdir()
+    with pytest.raises(OSError, match="unable to open database file") as refusal, opened(tmp_path / "c"):
+        pass
+    assert refusal.value.filename == str(tmp_path / "c")
+    assert isinstance(refusal.value.__cause__, sqlite3.Error)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pneumod.errors import DataError
-from pneumod.images.folders import LabelledFile, labelled_files, layout
+from pneumod.images.folders import LabelledFile, image_files, labelled_files, layout
 
 
 def touch(*paths: Path) -> None:
@@ -39,7 +39,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"{tmp_path}: no folder PNEUMONIA in it"):
         labelled_files(tmp_path)
     (tmp_path / "PNEUMONIA").mkdir()
-    with pytest.raises(DataError, match=r"PNEUMONIA: no image \(.jpg, .jpeg, .png\) in it"):
+    with pytest.raises(DataError, match=r"PNEUMONIA: no image \(.jpg, .jpeg, .png, .tif, .*\) in it"):
         labelled_files(tmp_path)
 
 
@@ -52,3 +52,15 @@ def test_three_layouts_are_known(tmp_path: Path) -> None:
     assert layout(bare) == (bare, None)
     with pytest.raises(DataError, match="no train/ folder, and no NORMAL and PNEUMONIA folders"):
         layout(tmp_path)
+
+
+def test_the_images_of_a_folder_come_depth_first_and_by_name(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/1.DCM", "a.jpg", "c.tiff", "b/.hidden.png", ".git/x.png", "notes.txt", "d.png/x.bmp"):
+        touch(tmp_path / name)
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "z").symlink_to(tmp_path / "b")
+    (tmp_path / "y.png").symlink_to(tmp_path / "a.jpg")
+    names = [str(path.relative_to(tmp_path)) for path in image_files(tmp_path)]
+    assert names == ["IM0001", "a.jpg", "b/1.DCM", "b/2.png", "c.tiff", "d.png/x.bmp", "y.png"]
+    with pytest.raises(DataError, match="nowhere: not a folder that can be read"):
+        list(image_files(tmp_path / "nowhere"))

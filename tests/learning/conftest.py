@@ -20,9 +20,13 @@ def brightness_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pneumod.learning.export import write_export
     from pneumod.learning.model import export_litert
 
-    inputs = keras.Input((SIZE, SIZE, 1))
-    dense = keras.layers.Dense(1)
-    network = keras.Model(inputs, dense(keras.layers.GlobalAveragePooling2D()(inputs)))
+    x = inputs = keras.Input((SIZE, SIZE, 1))
+    for name in ("standardise", "block1b_relu", "block2b_relu"):
+        x = keras.layers.Identity(name=name)(x)
+    x = keras.layers.UpSampling2D()(keras.layers.AveragePooling2D(2)(x))  # so that the maximum of four is their mean
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.MaxPooling2D(name="block3_pool")(x))
+    dense = keras.layers.Dense(1, name="logit")
+    network = keras.Model(inputs, dense(x))
     dense.set_weights([np.array([[1 / 16]], np.float32), np.array([-8.0], np.float32)])
     spec = RunSpec(1, "run-a", "tester", 0, RunSettings(image_size=SIZE))
     best = Best(round=3, auc=0.9, threshold=0.6, model=BlobRef("a" * 64, 9))

@@ -6,22 +6,21 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import cv2
+import msgspec
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from pneumod.blobs import digest_of
-from pneumod.cli import main
 from pneumod.errors import ModelError
-from pneumod.learning import predict
+from pneumod.learning import likeness, predict
 from pneumod.learning.card import load_model
 from pneumod.learning.predict import Predictor, find_model
+from pneumod.maps import Maps
 
 SIZE = 32
 
@@ -44,18 +43,6 @@ def ordinary_user() -> Iterator[None]:
         os.seteuid(before)
 
 
-def state_of(model: Path, folder: Path) -> Path:
-    """The YAML of a node that has `model` and logs."""
-    copy_of(model, folder / "state" / "models")
-    (folder / "state" / "log" / "predict").mkdir(parents=True)
-    config = folder / "node.yaml"
-    config.write_text(
-        "cluster: lab\nnode: {id: 1, name: one, site: here}\nbrokers: [{host: 127.0.0.1}]\n"
-        "state_dir: state\ndata: {train: images}\n"
-    )
-    return config
-
-
 def copy_of(model: Path, folder: Path) -> Path:
     """A copy of a model's folder, its `current.json` still a link."""
     return Path(shutil.copytree(model.parent, folder, symlinks=True)) / model.name
@@ -63,12 +50,6 @@ def copy_of(model: Path, folder: Path) -> Path:
 
 def expected(mean: float) -> float:
     return float(1 / (1 + np.exp(-(mean - 128) / 16)))
-
-
-def write_flat(path: Path, level: int, size: int = 40) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.full((size, size), level, np.uint8))
-    return path
 
 
 def test_a_probability_is_the_sigmoid_of_the_networks_logit(brightness_model: Path) -> None:
@@ -85,6 +66,54 @@ def test_batches_of_any_size_give_the_same_answers(brightness_model: Path) -> No
     alone = [predictor.probability(image[None])[0] for image in pixels[::25]]
     assert np.allclose(together[::25], alone, rtol=1e-5)
     assert predictor.probability(pixels[:0]).shape == (0,)
+
+
+def test_an_answer_has_a_map_and_its_mean_is_the_logit(brightness_model: Path) -> None:
+    predictor = Predictor(load_model(brightness_model))
+    pixels = np.random.default_rng(1).integers(0, 256, (5, SIZE, SIZE), np.uint8)
+    scored = predictor.answers(pixels)
+    assert predictor.gives_maps
+    assert scored.cam is not None
+    assert scored.cam.ndim == 3
+    assert np.allclose(1 / (1 + np.exp(-scored.cam.mean((1, 2)))), scored.probability, rtol=1e-4)
+
+
+def test_a_distance_is_told_where_the_card_knows_the_training_images(brightness_model: Path) -> None:
+    file = load_model(brightness_model)
+    pixels = np.random.default_rng(1).integers(0, 256, (40, SIZE, SIZE), np.uint8)
+    assert Predictor(file).answers(pixels).distance is None
+    network = Interpreter(model_content=file.data)
+    network.resize_tensor_input(network.get_input_details()[0]["index"], (40, SIZE, SIZE, 1))
+    network.allocate_tensors()
+    network.set_tensor(network.get_input_details()[0]["index"], pixels[..., None].astype(np.float32))
+    network.invoke()
+    (place,) = (one["index"] for one in network.get_output_details() if len(one["shape"]) == 2 and one["shape"][1] > 1)
+    features = network.get_tensor(place)
+    known = likeness.learn(features[:30], features[30:])
+    assert known is not None
+    knowing = msgspec.structs.replace(file, card=msgspec.structs.replace(file.card, likeness=known))
+    distance = Predictor(knowing).answers(pixels).distance
+    assert distance is not None
+    assert np.allclose(distance, known.distance(features), rtol=1e-3)
+
+
+def test_a_file_with_a_logit_alone_still_answers(brightness_model: Path, tmp_path: Path) -> None:
+    """As earlier versions exported them."""
+    tf = pytest.importorskip("tensorflow")
+
+    def logit(x: Any) -> Any:
+        return tf.reduce_mean(x, (1, 2)) / 16 - 8
+
+    traced = tf.function(logit, input_signature=[tf.TensorSpec((None, SIZE, SIZE, 1))]).get_concrete_function()
+    data = tf.lite.TFLiteConverter.from_concrete_functions([traced]).convert()
+    file = load_model(brightness_model)
+    old = Predictor(msgspec.structs.replace(file, data=data))
+    pixels = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE), np.uint8)
+    scored = old.answers(pixels)
+    assert (scored.distance, scored.cam, old.gives_maps) == (None, None, False)
+    assert np.allclose(scored.probability, Predictor(file).probability(pixels), rtol=1e-5)
+    with pytest.raises(ModelError, match="the model gives no maps"):
+        Maps(tmp_path / "x.png", [tmp_path / "x.jpg"], old, force=False)
 
 
 def test_the_card_says_where_a_model_comes_from(brightness_model: Path) -> None:
@@ -150,7 +179,7 @@ def test_a_state_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
 def test_a_damaged_model_is_refused(brightness_model: Path, tmp_path: Path) -> None:
     copied = copy_of(brightness_model, tmp_path / "models")
     network = copied.with_suffix(".tflite")
-    network.write_bytes(network.read_bytes()[:-1] + b"\x01")
+    network.write_bytes(network.read_bytes()[:-1] + b"\xa5")
     with pytest.raises(ModelError, match=r"run-a-r3.tflite: not the file of run-a-r3.json: its digest differs"):
         load_model(copied)
 
@@ -176,121 +205,3 @@ def test_a_network_of_another_size_or_no_network_is_refused(brightness_model: Pa
     copied.write_text(json.dumps({**card, "file_digest": digest_of(b"noise")}))
     with pytest.raises(ModelError, match="LiteRT refuses the model"):
         Predictor(load_model(copied))
-
-
-def test_the_command_prints_one_json_object_a_line(
-    brightness_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    bright, dark = write_flat(tmp_path / "bright.png", 136), write_flat(tmp_path / "dark.png", 120, size=20)
-    assert main(["predict", str(bright), str(dark), "--model", str(brightness_model), "--json"]) == 0
-    out, err = capfd.readouterr()
-    one, two = map(json.loads, out.splitlines())
-    assert err == ""
-    assert one.pop("ms") >= 0
-    assert one.pop("probability") == pytest.approx(expected(136), rel=1e-5)
-    assert one == {
-        "path": str(bright),
-        "label": "PNEUMONIA",
-        "threshold": 0.6,
-        "model": "run-a-r3",
-        "warnings": ["the image has hardly any contrast"],
-    }
-    assert two["label"] == "NORMAL"
-    assert "the image is smaller than the 32 pixels that the model looks at" in two["warnings"]
-
-
-def test_the_threshold_is_the_cards(brightness_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    image = write_flat(tmp_path / "x.png", 132)  # probability 0.56: above one half, below 0.6
-    main(["predict", str(image), "--model", str(brightness_model), "--json"])
-    assert json.loads(capsys.readouterr().out)["label"] == "NORMAL"
-
-
-def test_one_bad_file_fails_the_command_and_not_the_others(
-    brightness_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "a.png").write_text("text")
-    write_flat(tmp_path / "b.png", 200)
-    paths = [str(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
-    assert main(["predict", *paths, "--model", str(brightness_model), "--json"]) == 1
-    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert lines[0] == {"path": paths[0], "error": "not a JPEG or PNG image"}
-    assert lines[1]["label"] == "PNEUMONIA"
-    assert lines[2] == {"path": paths[2], "error": "no such file"}
-
-
-def test_readable_lines_end_with_the_notice(
-    brightness_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    image = write_flat(tmp_path / "x.png", 200)
-    assert main(["predict", str(image), "--model", str(brightness_model)]) == 0
-    out, err = capfd.readouterr()
-    assert out.startswith(f"{image}: PNEUMONIA, probability of pneumonia 0.989 (threshold 0.600, model run-a-r3;")
-    assert err == "For research only, not for diagnosis.\n"
-
-
-def test_a_provisional_model_says_so(
-    brightness_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copied = copy_of(brightness_model, tmp_path / "models")
-    copied.write_text(json.dumps({**json.loads(copied.read_text()), "status": "provisional"}))
-    main(["predict", str(write_flat(tmp_path / "x.png", 200)), "--model", str(copied), "--json"])
-    assert "the model is provisional" in json.loads(capsys.readouterr().out)["warnings"]
-
-
-def test_a_line_without_names_goes_to_the_nodes_log(brightness_model: Path, tmp_path: Path) -> None:
-    config = state_of(brightness_model, tmp_path)
-    assert main(["predict", str(write_flat(tmp_path / "secret.png", 200)), "--config", str(config)]) == 0
-    (line,) = (tmp_path / "state/log/predict/predict.log").read_text().splitlines()
-    assert line.endswith("1 images, 0 failed, model run-a-r3")
-
-
-@pytest.mark.parametrize("obstacle", ["the file", "the folder", "the other folders"])
-def test_a_log_that_cannot_be_written_is_left_alone(
-    brightness_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], obstacle: str
-) -> None:
-    config, log = state_of(brightness_model, tmp_path), tmp_path / "state" / "log"
-    if obstacle == "the file":
-        (log / "predict" / "predict.log").mkdir()
-    elif obstacle == "the folder":
-        (log / "predict").rmdir()
-        (log / "predict").touch()
-    else:
-        (log / "master").touch()
-    assert main(["predict", str(write_flat(tmp_path / "x.png", 200)), "--config", str(config)]) == 0
-    assert capfd.readouterr().err == "For research only, not for diagnosis.\n"
-
-
-def test_the_configuration_is_read_once(
-    brightness_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, read = state_of(brightness_model, tmp_path), []
-    text = Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda path, *rest, **more: read.append(path) or text(path, *rest, **more))
-    assert main(["predict", str(write_flat(tmp_path / "x.png", 200)), "--config", str(config)]) == 0
-    assert read == [config]
-
-
-def test_no_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", str(tmp_path / "x.png"), "--model", str(tmp_path / "no.tflite")]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_a_cold_process_answers_in_a_moment_without_tensorflow(brightness_model: Path, tmp_path: Path) -> None:
-    image = write_flat(tmp_path / "x.jpg", 200)
-    code = (
-        "import sys; from pneumod.cli import main; main(sys.argv[1:]);"
-        "print([name for name in ('tensorflow', 'keras', 'sklearn', 'yaml', 'asyncio') if name in sys.modules])"
-    )
-    seconds = []
-    for _ in range(3):
-        started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-c", code, "predict", str(image), "--model", str(brightness_model), "--json"],
-            capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )  # fmt: skip
-        seconds.append(time.monotonic() - started)
-    answer, imported = done.stdout.splitlines()
-    assert json.loads(answer)["label"] == "PNEUMONIA"
-    assert imported == "[]"
-    assert done.stderr == ""
-    assert min(seconds) < 0.6

@@ -231,12 +231,12 @@ def test_an_unusable_state_directory_is_a_pneumod_error(tmp_path: Path, images: 
 async def test_who_has_gone_is_sent_nothing_more(tmp_path: Path, images: Path) -> None:
     daemon = Daemon(written(tmp_path, images, free_port()))
     try:
-        daemon.transfers.may_have = lambda *_: True
+        daemon.jobs.transfers.may_have = lambda *_: True
         for node in ("1", "2"):
-            daemon.transfers.hear_want(node, BlobWant("f" * 64, (0,)))
+            daemon.jobs.transfers.hear_want(node, BlobWant("f" * 64, (0,)))
         gone = Envelope("2", NO_TERM, Gone(1, 1))
         daemon._received(Incoming(Address("2", KINDS["gone"]), gone, False, b""))
-        assert daemon.transfers._waiting == {("f" * 64, "1")}
+        assert daemon.jobs.transfers._waiting == {("f" * 64, "1")}
     finally:
         stopped(daemon)
 
@@ -253,7 +253,7 @@ async def test_an_update_is_served_to_the_master_only(tmp_path: Path, images: Pa
 
     daemon = Daemon(config)
     try:
-        may_have = daemon.transfers.may_have
+        may_have = daemon.jobs.transfers.may_have
         assert not may_have("1", update.digest), "nobody leads yet"
         daemon.feed(ev.Connected(1))
         daemon.feed(ev.Received("beacon", Envelope("1", term, beacon(3))))

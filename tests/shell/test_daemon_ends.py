@@ -19,7 +19,7 @@ import pytest
 from pneumod.broker.embedded import free_port
 from pneumod.config import NodeConfig
 from pneumod.core import events as ev
-from pneumod.core.actions import Action, Deliver, Durable, Persist, Publish
+from pneumod.core.actions import Action, Durable, Persist, Publish
 from pneumod.core.jobs import Check, Checked, Fetch, Fetched
 from pneumod.demo.cluster import Broker
 from pneumod.errors import PneumodError
@@ -78,20 +78,20 @@ async def test_no_end_of_a_job_overtakes_another(bench: Bench) -> None:
     failed, done = ev.JobFailed(FETCH, "nobody sent it"), ev.JobDone(FETCH, Fetched())
     with bench.slow_disk():
         for end in (failed, done):
-            bench.daemon._from_job(end)
-        async with running(asyncio.create_task(bench.daemon._tell_ends())):
+            bench.daemon.jobs.tell(end)
+        async with running(asyncio.create_task(bench.daemon.jobs.tell_ends())):
             await asyncio.sleep(0.05)
             assert job_ends(bench) == [], "what is left on the disk is looked at first"
-            bench.daemon._from_job(ev.JobProgress(OTHER, "aggregating", 0.5, 0.0))
+            bench.daemon.jobs.tell(ev.JobProgress(OTHER, "aggregating", 0.5, 0.0))
             assert len(bench.fed.of(ev.JobProgress)) == 1, "progress waits for no disk"
 
 
 async def test_what_is_left_is_told_before_a_failure_and_not_after_a_later_end(bench: Bench) -> None:
     failed, done = ev.JobFailed(FETCH, "nobody sent it"), ev.JobDone(OTHER, Checked())
     model = bench.daemon.store.blobs.write(b"a model").digest
-    async with running(asyncio.create_task(bench.daemon._tell_ends())):
+    async with running(asyncio.create_task(bench.daemon.jobs.tell_ends())):
         for end in (failed, done):
-            bench.daemon._from_job(end)
+            bench.daemon.jobs.tell(end)
         await bench.fed.until(ev.JobDone)
         assert job_ends(bench) == [ev.BlobsFound(frozenset({model})), failed, done]
 
@@ -100,15 +100,15 @@ async def test_a_cancelled_job_waits_for_no_disk(bench: Bench) -> None:
     cancelled = ev.JobFailed(FETCH, "cancelled")
     bench.daemon.node.state.cancelled.append(FETCH)
     with bench.slow_disk():
-        async with running(asyncio.create_task(bench.daemon._tell_ends())):
-            bench.daemon._from_job(cancelled)
+        async with running(asyncio.create_task(bench.daemon.jobs.tell_ends())):
+            bench.daemon.jobs.tell(cancelled)
             await bench.fed.until(ev.JobFailed)
     assert job_ends(bench) == [cancelled]
 
 
 async def test_a_damaged_blob_is_told(bench: Bench) -> None:
-    async with running(asyncio.create_task(bench.daemon._tell_ends())):
-        bench.daemon.transfers.damaged()
+    async with running(asyncio.create_task(bench.daemon.jobs.tell_ends())):
+        bench.daemon.jobs.transfers.damaged()
         assert await bench.fed.until(ev.BlobsFound) == [ev.BlobsFound(frozenset())]
 
 
@@ -116,9 +116,9 @@ async def test_a_failed_job_on_a_disk_without_room_ends_the_daemon(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pneumod.shell.store.LEAST_FREE_BYTES", 2**60)
-    bench.daemon._from_job(ev.JobFailed(FETCH, "the disk refused it"))
+    bench.daemon.jobs.tell(ev.JobFailed(FETCH, "the disk refused it"))
     with pytest.raises(PneumodError, match="MiB of the disk are free, and a node needs"):
-        await asyncio.wait_for(bench.daemon._tell_ends(), LIMIT_S)
+        await asyncio.wait_for(bench.daemon.jobs.tell_ends(), LIMIT_S)
     assert job_ends(bench) == []
 
 
@@ -137,18 +137,13 @@ async def test_a_master_whose_disk_is_slow_clears_its_beacon_before_the_write_en
     bench.answer = []
 
 
-async def test_an_action_that_this_node_cannot_do_is_no_silence(bench: Bench) -> None:
-    with pytest.raises(AssertionError, match="no skills"):
-        await bench.daemon._do(Deliver("batch", 1, b"", None))
-
-
 async def test_a_daemon_that_ends_with_an_error_during_a_fetch_leaves_no_traceback(tmp_path: Path) -> None:
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
     daemon = Daemon(node_config(tmp_path, 3, free_port()))
     ending = asyncio.create_task(daemon.run())
     await asyncio.sleep(0.1)
-    daemon.transfers.fetch(FETCH)
+    daemon.jobs.transfers.fetch(FETCH)
     await asyncio.sleep(0.1)
     daemon._halted.set_exception(PneumodError("the disk is full"))
     with pytest.raises(PneumodError, match="the disk is full"):

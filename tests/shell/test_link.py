@@ -32,7 +32,7 @@ def new_link(folder: Path, node: int, *ports: int) -> tuple[Link, Events]:
     link = Link(
         node_config(folder, node, *ports),
         BOOT,
-        lambda number: events.emit(Connected(number)),
+        lambda *at: events.emit(Connected(*at)),
         lambda: events.emit(Disconnected()),
         received,
     )

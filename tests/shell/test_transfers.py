@@ -35,7 +35,7 @@ class Node:
         self.wants: list[tuple[str, BlobWant]] = []
         config = node_config(folder, number, port)
         self.store = Store(config.state_dir)
-        self.link = Link(config, 1, lambda number: self.events.emit(Connected(number)), lambda: None, self._received)
+        self.link = Link(config, 1, lambda *at: self.events.emit(Connected(*at)), lambda: None, self._received)
         self.transfers = Transfers(self.link, self.store, self.events.emit, may_have, self._damaged)
 
     def _damaged(self) -> None:

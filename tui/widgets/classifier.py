@@ -31,7 +31,7 @@ class Classifier(Vertical):
         self._config = config
 
     def compose(self) -> ComposeResult:
-        yield PathField(placeholder="path of a chest X-ray (JPEG or PNG), then Enter", id="path")
+        yield PathField(placeholder="path of a chest X-ray (DICOM, JPEG, PNG, TIFF, BMP), then Enter", id="path")
         yield Static(RESEARCH_ONLY, markup=False, id="answer")
 
     @on(Input.Submitted)
@@ -60,9 +60,11 @@ def answer_text(answer: Prediction) -> Text:
     text = Text()
     text.append(plain(answer.label), "bold")
     text.append(f" · probability of pneumonia {answer.probability:.3f} {sign} threshold {answer.threshold:.3f}")
-    text.append(f"\n{plain(answer.path)} · model {plain(answer.model)} · {answer.ms:.0f} ms")
+    text.append(f"\n{plain(answer.path)} · model {plain(answer.model)}")
     for warning in answer.warnings:
         text.append(f"\nWarning: {plain(warning)}")
+    if answer.about:
+        text.append(f"\n{plain(answer.about)}")
     return text
 
 

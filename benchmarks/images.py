@@ -1,0 +1,207 @@
+"""From files to pixels: how fast, how exact, and in how much memory.
+
+    PNEUMOD_CXR=DIR python benchmarks/images.py [--repeats 9] [--only speed|difference|folder] [--files 100000]
+
+speed: native_samples, at 96 pixels; images/s, as ratios to full colour decoding and resizing on one core in the same
+repetition. difference: of the pixels, and of what the packaged model makes of them, from full grey decoding. folder:
+`pneumod preprocess` on many synthetic X-rays of 128 pixels, which are hard links to a few hundred.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from pneumod.demo import phantom
+from pneumod.images.batch import load_all
+from pneumod.images.load import read_picture
+from pneumod.images.pool import Pool, Ready
+from pneumod.images.prepare import least_px, prepare_pixels
+from pneumod.learning.predict import Predictor, find_model
+from pneumod.settings import Preparation
+
+PREPARATION = Preparation(96)
+SIDE = PREPARATION.image_size
+COPIES = 8  # of native_samples in one repetition
+
+Pixels = NDArray[np.uint8]
+
+
+def full_colour(path: Path) -> Pixels:
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    resized = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY).astype(np.uint8)
+
+
+def full_grey(path: Path) -> Pixels:
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    return cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def ours(path: Path) -> Pixels:
+    return prepare_pixels(read_picture(path, least_px(PREPARATION)).grey, PREPARATION)
+
+
+def tf_data(paths: list[Path], threads: int) -> Callable[[], object]:
+    """A pass over the files by tf.data: its JPEG decoder, grey, and its resizing by area."""
+    import tensorflow as tf
+
+    def load(path: tf.Tensor) -> tf.Tensor:
+        grey = tf.io.decode_jpeg(tf.io.read_file(path), channels=1)
+        return tf.image.resize(grey[None], (SIDE, SIDE), method="area")[0]
+
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    options.threading.max_intra_op_parallelism = 1
+    data = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    data = data.map(load, num_parallel_calls=threads).with_options(options)
+    return lambda: sum(1 for _ in data)
+
+
+def speed(cxr: Path, repeats: int) -> None:
+    """The ways take turns, so that a busy moment hits all of them."""
+    paths = sorted((cxr / "native_samples").glob("*/*")) * COPIES
+    cv2.setNumThreads(1)
+
+    def one_by_one(way: Callable[[Path], Pixels]) -> Callable[[], object]:
+        return lambda: [way(path) for path in paths]
+
+    with Pool(PREPARATION, 1) as one, Pool(PREPARATION, 2) as two:
+        ways: dict[str, Callable[[], object]] = {
+            "full colour decode + resize": one_by_one(full_colour),
+            "full grey decode + resize": one_by_one(full_grey),
+            "ours, in this process": one_by_one(ours),
+            "ours, a pool of one": lambda: sum(isinstance(came, Ready) for came in one.map(paths)),
+            "ours, a pool of two": lambda: sum(isinstance(came, Ready) for came in two.map(paths)),
+            "tf.data, one thread": tf_data(paths, 1),
+            "tf.data, two threads": tf_data(paths, 2),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for repetition in range(repeats + 1):
+            for name, way in ways.items():
+                started_s = time.perf_counter()
+                way()
+                if repetition:  # the first one warms up
+                    rates[name].append(len(paths) / (time.perf_counter() - started_s))
+    print(f"{len(paths)} reads of {len(paths) // COPIES} X-rays, {SIDE} x {SIDE}, medians of {repeats}\n")
+    print("| way | images/s | ratio to full colour |")
+    print("|---|---|---|")
+    for name, found in rates.items():
+        print(f"| {name} | {median(found):.0f} | {_ratio(found, rates['full colour decode + resize'])} |")
+    print(f"\ntwo processes to one: {_ratio(rates['ours, a pool of two'], rates['ours, a pool of one'])}")
+    print(f"ours to tf.data, one core: {_ratio(rates['ours, a pool of one'], rates['tf.data, one thread'])}")
+    print(f"ours to tf.data, two cores: {_ratio(rates['ours, a pool of two'], rates['tf.data, two threads'])}\n")
+
+
+def _ratio(these: list[float], to: list[float]) -> str:
+    """Median and range of the ratios of each repetition."""
+    ratios = [one / other for one, other in zip(these, to, strict=True)]
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def difference(cxr: Path) -> None:
+    predictor = Predictor(find_model(None, None))
+    native = sorted((cxr / "native_samples").glob("*/*"))
+    val = sorted((cxr / "hospitals").glob("*/val/*/*"))
+    print("| images | mean difference, grey levels | of the worst image | probability, most | AUC full | AUC ours |")
+    print("|---|---|---|---|---|---|")
+    for name, paths in (("native_samples", native), ("hospitals' val", val)):
+        full, reduced = np.stack([full_grey(path) for path in paths]), load_all(paths, PREPARATION).pixels
+        apart = np.abs(full.astype(float) - reduced).mean(axis=(1, 2))
+        labels = [path.parent.name == "PNEUMONIA" for path in paths]
+        scores = [predictor.probability(pixels) for pixels in (full, reduced)]
+        aucs = " | ".join(f"{roc_auc_score(labels, score):.4f}" for score in scores)
+        most = np.abs(scores[0] - scores[1]).max()
+        print(f"| {len(paths)} {name} | {apart.mean():.3f} | {apart.max():.2f} | {most:.4f} | {aucs} |")
+    print()
+
+
+def folder(files: int) -> None:
+    print("| files | first run, s | images/s | peak MiB, command | peak MiB, all processes | second run, s |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as temporary:
+        for count in (files // 10, files):
+            images, cache = Path(temporary, f"x{count}"), Path(temporary, f"c{count}")
+            _write_links(images, count)
+            first_s, command, everything = _measured(images, cache)
+            second_s, _, _ = _measured(images, cache)
+            rate = count / first_s
+            print(f"| {count:,} | {first_s:.1f} | {rate:.0f} | {command:.0f} | {everything:.0f} | {second_s:.1f} |")
+
+
+def _write_links(folder: Path, count: int) -> None:
+    """Files in one folder, and in folders of 1,000 below it."""
+    folder.mkdir()
+    originals = []
+    for index, picture in enumerate(_phantoms(200)):
+        originals.append(folder / f"original{index}.png")
+        cv2.imwrite(str(originals[-1]), picture)
+    for index in range(count - len(originals)):
+        inside = folder / f"{index // 1000}" if index % 2 else folder
+        inside.mkdir(exist_ok=True)
+        os.link(originals[index % len(originals)], inside / f"{index}.png")
+
+
+def _phantoms(count: int) -> Iterable[Pixels]:
+    random = np.random.default_rng(0)
+    look = phantom.site(random, 0, 1)
+    return (phantom.draw(random, look, index % 2 == 1).pixels for index in range(count))
+
+
+def _measured(images: Path, cache: Path) -> tuple[float, float, float]:
+    """Seconds of `pneumod preprocess`, the peak of its own memory, and of its memory with its decoders' (MiB)."""
+    command = [sys.executable, "-m", "pneumod", "preprocess", str(images), "--out", str(cache), "--image-size", "96"]
+    started_s, most = time.perf_counter(), 0.0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        own = 0.0
+        while process.poll() is None:
+            pids = [str(process.pid)]
+            try:
+                pids += Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+                sizes = [_pss_mib(pid) for pid in pids]
+            except OSError:  # one has just ended
+                continue
+            own, most = max(own, sizes[0]), max(most, sum(sizes))
+            time.sleep(0.05)
+    return time.perf_counter() - started_s, own, most
+
+
+def _pss_mib(pid: str) -> float:
+    """Memory of a process, shared pages by their share."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--only", choices=("speed", "difference", "folder"))
+    parser.add_argument("--files", type=int, default=100_000)
+    arguments = parser.parse_args()
+    cxr = os.environ.get("PNEUMOD_CXR")
+    if not cxr and arguments.only != "folder":
+        sys.exit("benchmarks/images.py: set PNEUMOD_CXR to the folder of X-rays, or take --only folder")
+    if arguments.only in (None, "speed"):
+        speed(Path(cxr or ""), arguments.repeats)
+    if arguments.only in (None, "difference"):
+        difference(Path(cxr or ""))
+    if arguments.only in (None, "folder"):
+        folder(arguments.files)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""DICOM -> grey levels: computed and digital radiography of the chest.
+
+pydicom's texts may hold a patient's values: none of them is let out, as a warning, a log record or an exception.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom import config as pydicom_config
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import get_frame
+from pydicom.filereader import read_dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
+
+from pneumod.errors import DataError
+from pneumod.imagefile import is_dicom_file
+from pneumod.images import jpeg
+from pneumod.images.levels import is_plain, shown
+from pneumod.images.load import read_file
+from pneumod.images.picture import MAX_FILE_BYTES, Colours, Grey, Picture, check_size, colour_of, picture
+from pneumod.images.projection import modality_of, part_of, view_of, why_not_chest
+from pneumod.images.quiet import quiet
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+warnings.filterwarnings("ignore", module="pydicom")
+pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
+
+T = TypeVar("T")
+
+DAMAGED = "a damaged or truncated DICOM file"
+J2K_START = b"\xff\x4f\xff\x51"  # markers SOC and SIZ
+PALETTE = tuple(
+    f"{prefix}{colour}PaletteColorLookupTable{part}"
+    for colour in ("Red", "Green", "Blue")
+    for prefix, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
+)
+# What decoding needs: words, each one of a few, and numbers.
+WORDS = ("PresentationIntentType", "PhotometricInterpretation", "VOILUTFunction")
+KNOWN_WORDS = re.compile(
+    "|FOR (PRESENTATION|PROCESSING)|MONOCHROME[12]|RGB|PALETTE COLOR|YBR_(FULL|RCT|ICT)(_42[02])?|"
+    "LINEAR(_EXACT)?|SIGMOID"
+)
+NUMBERS = (
+    *(
+        "NumberOfFrames",
+        "SamplesPerPixel",
+        "PlanarConfiguration",
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+        "BitsStored",
+        "HighBit",
+        "PixelRepresentation",
+    ),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept"),
+    *("WindowCenter", "WindowWidth", *PALETTE, "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData"),
+)
+# All that is read of a file. Nothing else is looked at: no patient's name is in memory as such.
+TAGS = (
+    *("Modality", "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence"),
+    *("ModalityLUTSequence", "VOILUTSequence", *WORDS, *NUMBERS),
+)
+
+
+def decode(data: bytes, least_px: int, force: bool) -> Picture:
+    """The single frame of a DICOM file, as a viewer shows it first: modality LUT, VOI LUT or window, polarity.
+
+    Raises:
+        DataError: damaged, over the limits, of several frames, without a picture, or (unless `force`) no chest
+            projection.
+    """
+    return _silent(lambda: _decode(read(data), least_px, force))
+
+
+def read(data: bytes) -> Dataset:
+    """The elements named in TAGS.
+
+    Raises:
+        DataError: a deflated file is over the limit.
+        Exception: anything that pydicom raises on a damaged file; its text may hold a patient's values.
+    """
+    _check_inflated(data)
+    dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=list(TAGS))
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+    return dataset
+
+
+def for_travel(data: bytes) -> bytes:
+    """The same picture, of the same outcome here and elsewhere, in a file without anything that names a patient.
+
+    The pixel data are left as they are. What says which picture it is becomes one of a few known words.
+
+    Raises:
+        DataError: damaged, or over the limits.
+    """
+    return _silent(lambda: _for_travel(read(data)))
+
+
+def _for_travel(dataset: Dataset) -> bytes:
+    kept = Dataset()
+    kept.preamble, kept.file_meta = bytes(128), FileMetaDataset()
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    kept.file_meta.TransferSyntaxUID = syntax
+    if not all(KNOWN_WORDS.fullmatch(str(dataset.get(name) or "")) for name in WORDS):
+        raise DataError(DAMAGED)
+    for name in (*WORDS, *NUMBERS):
+        if name in dataset:
+            kept[name] = dataset[name]  # read as its type: text in place of a number raises an error
+    for name in ("ModalityLUTSequence", "VOILUTSequence"):
+        if sequence := dataset.get(name):
+            item = Dataset()
+            for part in ("LUTDescriptor", "LUTData"):
+                item[part] = sequence[0][part]
+            setattr(kept, name, [item])
+    kept.Modality, kept.BodyPartExamined, kept.ViewPosition = modality_of(dataset), part_of(dataset), view_of(dataset)
+    out = io.BytesIO()
+    pydicom.dcmwrite(
+        out, kept, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian, force_encoding=True
+    )
+    return out.getvalue()
+
+
+def age_years(path: Path) -> float | None:
+    """The patient's age as a DICOM file tells it; None where it doesn't. Only for a warning on this machine."""
+    if not is_dicom_file(path):
+        return None
+    try:
+        data = read_file(path)
+        return _silent(lambda: _age_years(data))
+    except DataError:
+        return None
+
+
+def _age_years(data: bytes) -> float | None:
+    _check_inflated(data)
+    dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=["PatientAge"])
+    age = str(dataset.get("PatientAge") or "").strip().upper()
+    days = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}.get(age[-1:], 365.25)  # a bare number is of years
+    number = age.rstrip("DWMY")
+    return int(number) * days / 365.25 if number.isdecimal() else None
+
+
+def _silent(work: Callable[[], T]) -> T:
+    """What `work` returns, or a DataError that carries nothing of what pydicom or a decoder said."""
+    try:
+        with quiet():
+            return work()
+    except DataError:
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # pydicom has no common exception, nor have its decoders, and a panic of Rust is none
+        pass
+    raise DataError(DAMAGED)  # outside, so that not even its context holds a value
+
+
+def _check_inflated(data: bytes) -> None:
+    """Refuse a deflated file whose contents are over the limit, before pydicom inflates it whole."""
+    file = io.BytesIO(data)
+    file.seek(132)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        if len(inflater.decompress(data[file.tell() :], MAX_FILE_BYTES + 1)) > MAX_FILE_BYTES:
+            raise DataError(f"the inflated file is over {MAX_FILE_BYTES // 2**20} MiB")
+
+
+def _decode(dataset: Dataset, least_px: int, force: bool) -> Picture:
+    if not force and (reason := why_not_chest(dataset)):
+        raise DataError(f"{reason}; --force takes it all the same")
+    if not dataset.get("PixelData"):
+        raise DataError("a DICOM file without a picture")
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise DataError(f"a DICOM file of {frames} frames; give one that holds a single one")
+    height, width = int(dataset.Rows), int(dataset.Columns)
+    check_size(width, height)
+    if not 8 <= dataset.BitsAllocated <= 16:
+        raise DataError(f"{dataset.BitsAllocated} bits a pixel; 8 to 16 are understood")
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    _check_codestream(dataset, syntax, width, height)
+    samples, kind = int(dataset.SamplesPerPixel), str(dataset.PhotometricInterpretation)
+    if samples == 1 and kind in ("MONOCHROME1", "MONOCHROME2"):
+        return picture(shown(_stored(dataset, syntax, least_px), dataset), (height, width))
+    colours = _colours(dataset, kind)
+    grey: Grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
+    return picture(grey, (height, width), colour_of(colours))
+
+
+def _check_codestream(dataset: Dataset, syntax: UID, width: int, height: int) -> None:
+    """The syntax must be known, and the compressed picture of the size that the DICOM header tells."""
+    decoder = None
+    with suppress(NotImplementedError):
+        decoder = get_decoder(syntax)
+    if decoder is None:
+        name = syntax.name if syntax.name != str(syntax) else "unknown"
+        raise DataError(f"the transfer syntax is not supported: {name}")
+    if not syntax.is_encapsulated or syntax == RLELossless:  # which can't make more than the header tells
+        return
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if frame.startswith(jpeg.MAGIC):
+        header = jpeg.frame_of(frame)
+        told = (header.width, header.height, header.components) if header else None
+    else:
+        told = _j2k_size(frame)
+    if told != (width, height, dataset.SamplesPerPixel):
+        raise DataError(DAMAGED)
+
+
+def _j2k_size(frame: bytes) -> tuple[int, int, int] | None:
+    """(width, height, components) of a JPEG 2000 codestream, bare or in a JP2 file (ITU-T T.800, A.5.1 and I.5)."""
+    start = 0 if frame.startswith(J2K_START) else frame.find(J2K_START) if frame[4:8] == b"jP  " else -1
+    if start < 0:
+        return None
+    right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+    (components,) = struct.unpack_from(">H", frame, start + 40)
+    return right - left, bottom - top, components
+
+
+def _stored(dataset: Dataset, syntax: UID, least_px: int) -> NDArray[np.integer[Any]]:
+    """Stored values [h, w] of a monochrome picture; an 8-bit JPEG maybe at a reduced scale."""
+    if syntax != JPEGBaseline8Bit:
+        return pixel_array(dataset, index=0)
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    header = jpeg.frame_of(frame)
+    if header is None:
+        raise DataError(DAMAGED)
+    factor = jpeg.reduction(header, least_px) if is_plain(dataset) else 1
+    levels = jpeg.read(frame, jpeg.REDUCED_GREY[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
+    return jpeg.whole(levels, header, factor)
+
+
+def _colours(dataset: Dataset, kind: str) -> Colours:
+    """RGB [h, w, 3]."""
+    values = pixel_array(dataset, index=0)
+    bits = int(dataset.BitsStored)
+    if kind == "PALETTE COLOR":
+        values = apply_color_lut(values, dataset)
+        bits = 8 * values.dtype.itemsize
+    colours: Colours = (values >> max(0, bits - 8)).astype(np.uint8)
+    return colours

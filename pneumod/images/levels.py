@@ -1,0 +1,110 @@
+"""Stored values of a monochrome DICOM picture -> grey levels on a screen (PS3.3, C.11.1 and C.11.2; PS3.4, N.2).
+
+Everything is worked out for each possible stored value once, and then looked up for each pixel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from pneumod.errors import DataError
+from pneumod.images.picture import Grey
+
+Values = NDArray[np.float64]
+
+
+def is_plain(dataset: Dataset) -> bool:
+    """Whether the grey levels are the stored values, or their inverse."""
+    return not any(dataset.get(name) for name in ("ModalityLUTSequence", "VOILUTSequence", "WindowWidth"))
+
+
+def shown(stored: NDArray[np.integer[Any]], dataset: Dataset) -> Grey:
+    """Grey levels uint8 [h, w] of stored values [h, w] of 8 to 16 bits: modality LUT, VOI LUT or window, polarity.
+
+    Without a window, 8-bit values are shown in their full range, and deeper ones from the least to the greatest
+    that occurs, as viewers do.
+    """
+    lowest, highest = int(stored.min()), int(stored.max())
+    values = np.arange(lowest, highest + 1, dtype=np.float64)
+    levels = _voi(_modality(values, dataset), dataset)
+    if levels is None:
+        ends = _modality(_range(stored, dataset), dataset)
+        least, most = float(ends.min()), float(ends.max())
+        levels = (_modality(values, dataset) - least) / max(most - least, 1e-9)
+    table = (np.clip(levels, 0, 1) * 255 + 0.5).astype(np.uint8)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        table = 255 - table
+    grey: Grey = table[stored.astype(np.int32) - lowest if lowest else stored]
+    return grey
+
+
+def _range(stored: NDArray[np.integer[Any]], dataset: Dataset) -> Values:
+    """The two stored values that become black and white where the file names no window."""
+    bits = int(dataset.BitsStored)
+    if bits <= 8:
+        first = -(2 ** (bits - 1)) if dataset.get("PixelRepresentation") == 1 else 0
+        return np.array([first, first + 2**bits - 1], np.float64)
+    padding = dataset.get("PixelPaddingValue")
+    if padding is not None:
+        least, most = sorted((int(padding), int(dataset.get("PixelPaddingRangeLimit", padding))))
+        seen = stored[(stored < least) | (stored > most)]
+        stored = seen if seen.size else stored
+    return np.array([stored.min(), stored.max()], np.float64)
+
+
+def _modality(values: Values, dataset: Dataset) -> Values:
+    """What the detector or the reader meant by the stored values."""
+    if sequence := dataset.get("ModalityLUTSequence"):
+        return _looked_up(values, sequence[0], dataset)[0]
+    return values * float(dataset.get("RescaleSlope") or 1) + float(dataset.get("RescaleIntercept") or 0)
+
+
+def _voi(values: Values, dataset: Dataset) -> Values | None:
+    """Levels in [0, 1] by the first VOI LUT, or else by the first window; None: the file has neither."""
+    if sequence := dataset.get("VOILUTSequence"):
+        looked_up, most = _looked_up(values, sequence[0], dataset)
+        return looked_up / most
+    centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    if centre is None or width is None or width <= 0:
+        return None
+    function = str(dataset.get("VOILUTFunction") or "LINEAR")
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
+    if function == "LINEAR_EXACT":
+        return (values - centre) / width + 0.5
+    if width == 1:
+        return np.asarray(values > centre - 0.5, np.float64)
+    return (values - (centre - 0.5)) / (width - 1) + 0.5
+
+
+def _first(value: Any) -> float | None:
+    """The first of one or several numbers."""
+    if hasattr(value, "__iter__") and not isinstance(value, str):
+        value = next(iter(value), None)
+    return None if value is None or value == "" else float(value)
+
+
+def _looked_up(values: Values, item: Dataset, dataset: Dataset) -> tuple[Values, float]:
+    """Values through a lookup table, and the greatest that the table can give."""
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    entries = entries % 2**16 or 2**16
+    if first >= 2**15 and values.min() < 0:  # it is signed as the values are, whatever type the file gives it
+        first -= 2**16
+    raw = item["LUTData"].value
+    if isinstance(raw, bytes):
+        order = "<" if dataset.original_encoding[1] else ">"
+        table = np.frombuffer(raw, np.uint8 if len(raw) - entries in (0, 1) else f"{order}u2")
+    else:
+        table = np.atleast_1d(np.asarray(raw))
+    if not table.size or not 8 <= bits <= 16:
+        raise DataError("a damaged lookup table in a DICOM file")
+    table = table[:entries].astype(np.float64)
+    most = 2**bits - 1
+    if bits == 16:  # some devices say 16 where they mean the bits that they use
+        most = 2 ** max(8, int(table.max()).bit_length()) - 1
+    places = np.clip(np.round(values) - first, 0, table.size - 1).astype(np.int64)
+    return table[places], most

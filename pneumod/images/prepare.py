@@ -1,0 +1,63 @@
+"""A picture -> the network's pixels; the same in training and in prediction."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from pneumod.images.picture import Grey
+from pneumod.settings import Preparation
+
+OVERSAMPLING = 2.5  # pixels decoded for one of the network's: fewer blur it (benchmarks/images.py)
+BORDER_LEVELS = 16  # a border's row or column spans fewer grey levels than this; JPEG's ripples span about 8
+MOST_BORDER = 0.5  # of a side; a picture with more is left whole, for it isn't a border that was found
+CLAHE_CLIP = 2.0  # times the mean count of a histogram's bin
+CLAHE_TILES = (8, 8)
+
+
+class Box(NamedTuple):
+    """A part of a picture, in its pixels: rows top to bottom - 1, columns left to right - 1."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def least_px(preparation: Preparation) -> int:
+    """The pixels that the shorter side of a picture must keep where it is decoded at a reduced scale."""
+    return int(OVERSAMPLING * preparation.image_size)
+
+
+def content_box(grey: Grey, preparation: Preparation) -> Box:
+    """The part of grey levels [h, w] that the network sees: all, or what lies within uniform borders."""
+    height, width = grey.shape
+    if not preparation.crop_borders:
+        return Box(0, height, 0, width)
+    top, bottom = _within(grey, axis=1)
+    left, right = _within(grey[top:bottom], axis=0)
+    return Box(top, bottom, left, right)
+
+
+def prepare_pixels(grey: Grey, preparation: Preparation) -> Grey:
+    """Grey levels uint8 [h, w] -> uint8 [S, S], S the preparation's image_size.
+
+    Resampled by area and squashed to a square: the aspect isn't kept (docs/adr/0002-squash-to-square.md).
+    """
+    box = content_box(grey, preparation)
+    grey = grey[box.top : box.bottom, box.left : box.right]
+    if preparation.clahe:
+        grey = cv2.createCLAHE(CLAHE_CLIP, CLAHE_TILES).apply(grey)  # type: ignore[assignment]
+    side = preparation.image_size
+    return cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def _within(grey: Grey, axis: int) -> tuple[int, int]:
+    """First and last + 1 row (axis 1) or column (axis 0) that isn't part of a uniform border."""
+    lines = np.ptp(grey, axis=axis)
+    content = np.flatnonzero(lines >= BORDER_LEVELS)
+    if len(content) == 0 or content[-1] + 1 - content[0] < (1 - MOST_BORDER) * len(lines):
+        return 0, len(lines)
+    return int(content[0]), int(content[-1]) + 1

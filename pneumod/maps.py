@@ -1,0 +1,61 @@
+"""The pictures of `pneumod predict --heatmap`: what an answer rests on, as files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from pneumod.errors import ConfigError, DataError, ModelError
+from pneumod.learning.classify import Seen
+from pneumod.learning.predict import Predictor
+from pneumod.output import Result
+
+
+class Maps:
+    """The pictures of --heatmap."""
+
+    def __init__(self, target: Path, images: list[Path], predictor: Predictor, force: bool) -> None:
+        """
+        Args:
+            target: a .png file for one image; else a folder, in which the pictures lie as the images do.
+
+        Raises:
+            ConfigError: one file is named for many images.
+            ModelError: the model gives no maps.
+        """
+        many = len(images) > 1 or images[0].is_dir()
+        self._file = target if target.suffix.lower() == ".png" and not target.is_dir() else None
+        if many and self._file is not None:
+            raise ConfigError(f"--heatmap {target}: one file for many images; name a folder")
+        if not predictor.gives_maps:
+            raise ModelError(f"{predictor.file.path}: the model gives no maps; --heatmap needs one of a newer export")
+        self._folder, self._force = target, force
+        self._preparation = predictor.file.card.preparation
+        self._root = os.path.commonpath([os.path.abspath(path if path.is_dir() else path.parent) for path in images])
+
+    def draw(self, seen: Seen[Path], result: Result) -> None:
+        """Write the picture of one image.
+
+        Raises:
+            DataError: it can't be written.
+        """
+        from pneumod.images import heatmap
+        from pneumod.images.load import read_picture
+        from pneumod.images.prepare import content_box
+
+        assert seen.cam is not None
+        inside = Path(os.path.relpath(os.path.abspath(seen.source), self._root))
+        path = self._file or self._folder / inside.with_name(f"{inside.name}.png")
+        try:
+            grey = read_picture(seen.source, max(heatmap.PANEL_PX), self._force).grey  # a decoder has just survived it
+        except DataError as error:
+            print(f"{result.path}: no heat map: {error}", file=sys.stderr)  # it was changed or taken away meanwhile
+            return
+        said = result.probability, result.threshold, result.label, result.model, result.warnings
+        png = heatmap.draw(grey, seen.cam, *said, box=content_box(grey, self._preparation))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png)
+        except OSError as error:
+            raise DataError(f"{path}: can't be written: {error.strerror}") from error
