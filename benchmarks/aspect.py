@@ -17,9 +17,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pneumod.images.load import Grey, read_grey, squash
+from pneumod.images.load import read_picture
+from pneumod.images.picture import Grey
+from pneumod.images.prepare import prepare_pixels
+from pneumod.settings import Preparation
 
 IMAGE_SIZE = 96
+
+
+def squash(grey: Grey, image_size: int) -> Grey:
+    """As the training does."""
+    return prepare_pixels(grey, Preparation(image_size))
 
 
 def pad(grey: Grey, image_size: int) -> Grey:
@@ -50,8 +58,8 @@ def main() -> None:
     correlations: dict[str, list[float]] = {way: [] for way in WAYS}
     aspects = []
     for path in sorted(Path(folder, "native_samples").glob("*/*.jpeg")):
-        native = read_grey(path)
-        trained = read_grey(Path(folder, "hospitals", "hospital_a", "train", path.parent.name, path.name))
+        native = read_picture(path).grey
+        trained = read_picture(Path(folder, "hospitals", "hospital_a", "train", path.parent.name, path.name)).grey
         expected = squash(trained, IMAGE_SIZE).astype(np.float64)
         aspects.append(native.shape[1] / native.shape[0])
         for way, prepare in WAYS.items():

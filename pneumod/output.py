@@ -60,7 +60,7 @@ def name_of(path: Path) -> str:
 
 
 def _plain(text: str) -> str:
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+    return text if text.isprintable() else "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 def result_of(path: Path, answer: Answer | str, terms: Terms, age_years: float | None = None) -> Result | NoAnswer:
@@ -141,16 +141,14 @@ class Tally:
         return 1 if self.failed else 3 if self.abstained else 0
 
     def brief(self) -> str:
-        """For a bar of progress."""
-        per_s = self.images / max(time.monotonic() - self._started_s, 1e-3)
-        return f"{per_s:,.0f} images/s" + (f", {self.failed:,} failed" if self.failed else "")
+        """How fast."""
+        return f"{self.images / max(time.monotonic() - self._started_s, 1e-3):,.0f} images/s"
 
     def __str__(self) -> str:
         parts = [f"{count:,} {label}" for label, count in self.labels.items()]
         parts += [f"{self.abstained:,} without an answer"] if self.abstained else []
         parts += [f"{self.failed:,} failed"] if self.failed else []
-        per_s = self.images / max(time.monotonic() - self._started_s, 1e-3)
-        return f"{self.images:,} images: {', '.join(parts)}; {per_s:,.0f} images/s"
+        return f"{self.images:,} images: {', '.join(parts)}"
 
 
 class Output:
@@ -176,7 +174,7 @@ class Output:
                 self._file = sys.stdout if stdout else csv_path.open("w", encoding="utf-8", newline="")
             except OSError as error:
                 raise DataError(f"{csv_path}: can't be written: {error.strerror}") from error
-            self._write_row(FIELDS)
+            self._write(self._file, csv_line(FIELDS))
 
     @property
     def on_terminal(self) -> bool:
@@ -184,21 +182,21 @@ class Output:
         return sys.stdout.isatty() and (self._line is not None or self._file is sys.stdout)
 
     def write(self, result: Result | NoAnswer) -> None:
-        """Raises DataError where the CSV file can't be written."""
+        """Raises DataError where the results can't be written."""
         if self._line is not None:
-            print(self._line(result), flush=True)
+            self._write(sys.stdout, self._line(result) + "\n")
         if self._file is not None:
-            self._write_row(as_row(result))
+            self._write(self._file, csv_line(as_row(result)))
 
-    def _write_row(self, values: Iterable[str]) -> None:
-        assert self._file is not None
+    def _write(self, file: TextIO, line: str) -> None:
         try:
-            self._file.write(csv_line(values))
-            self._file.flush()
-        except BrokenPipeError:
+            file.write(line)
+            file.flush()
+        except BrokenPipeError:  # of a reader that has gone, as in `pneumod predict … | head`
             raise
         except OSError as error:
-            raise DataError(f"{self._path}: can't be written: {error.strerror}") from error
+            name = "standard output" if file is sys.stdout else self._path
+            raise DataError(f"{name}: can't be written: {error.strerror}") from error
 
     def __enter__(self) -> Self:
         return self

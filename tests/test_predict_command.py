@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +134,7 @@ def test_one_bad_file_fails_the_command_and_not_the_others(tmp_path: Path, capfd
     code, lines, _ = predicted(capfd, *paths)
     assert code == 1
     assert [(line["path"], line.get("error")) for line in lines[1:]] == [
-        (paths[1], None), (paths[2], "not a file but a folder, a pipe or a device"), (paths[3], "no such file"),
+        (paths[1], None), (paths[2], "not a file but a pipe or a device"), (paths[3], "no such file"),
     ]  # fmt: skip
     assert lines[0].keys() == {"path", "error"}
 
@@ -175,6 +177,16 @@ def test_a_csv_file_is_written_as_results_come(tmp_path: Path, capfd: pytest.Cap
     assert capfd.readouterr().err.splitlines()[-1].startswith(f"pneumod: {tmp_path}: can't be written: ")
 
 
+def test_a_disk_that_is_full_is_one_line(tmp_path: Path) -> None:
+    image = write_picture(tmp_path / "x.png", 100)
+    for more, name in (["--csv", "/dev/full"], "/dev/full"), (["--json"], "standard output"):
+        command = [sys.executable, "-m", "pneumod", "predict", str(image), *more]
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.returncode == 1
+        assert done.stderr == f"pneumod: {name}: can't be written: No space left on device\n"
+
+
 def test_a_folder_without_images_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert predicted(capfd, tmp_path)[:2] == (1, [])
     main(["predict", str(tmp_path)])
@@ -188,7 +200,7 @@ def test_words_end_with_what_the_model_is_about_and_the_notice(
 ) -> None:
     copied = copy_of(brightness_model, tmp_path / "models")
     card = json.loads(copied.read_text())
-    copied.write_text(json.dumps({**card, "status": "provisional", "about": "Trained on children."}))
+    copied.write_text(json.dumps({**card, "status": "provisional", "about": "children"}))
     image = write_picture(tmp_path / "x\n.png", 200)
     assert main(["predict", str(image), "--model", str(copied)]) == 0
     out, err = capfd.readouterr()
@@ -196,7 +208,7 @@ def test_words_end_with_what_the_model_is_about_and_the_notice(
         f"{tmp_path}/x\ufffd.png: PNEUMONIA, probability of pneumonia 0.989 "
         "(threshold 0.600, model run-a-r3; the model is provisional)\n"
     )
-    assert err == f"Trained on children.\n{NOTICE}\n"
+    assert err == f"The model was trained on: children\n{NOTICE}\n"
 
 
 def test_ages_that_the_model_has_not_seen_are_told_and_no_tag_is(

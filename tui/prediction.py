@@ -36,8 +36,6 @@ async def predict(config: Path, image: Path) -> Prediction:
     Raises:
         DataError: what `pneumod predict` said instead of an answer.
     """
-    if image.is_dir():
-        raise DataError(f"{image}: a folder; name one image")
     command = (sys.executable, "-m", "pneumod", "predict", "--json", "--config", str(config), "--", str(image))
     process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
     try:

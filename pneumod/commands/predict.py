@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from pneumod.config import NodeConfig
 
 
+# An image costs a core 3 to 5 ms to decode, and the network 0.2 ms (benchmarks/predict.py): with fewer cores than that,
+# more than one thread would only take time from the decoders.
+THREADS = max(1, (os.cpu_count() or 1) // 8)
+
+
 def run(args: argparse.Namespace) -> int:
     """Answer images as they come, in their order; the exit code is Tally's."""
     _check(args)
@@ -32,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     terms = Terms(file.card, file.card.threshold if args.threshold is None else args.threshold, args.abstain)
     one = len(args.images) == 1 and not args.images[0].is_dir()
     with Pool(file.card.preparation, 1 if one else args.processes, args.force) as pool:
-        predictor = Predictor(file)  # while the pool starts
+        predictor = Predictor(file, 1 if one else THREADS)  # while the pool starts
         maps = Maps(args.heatmap, args.images or [args.watch], predictor, args.force) if args.heatmap else None
         if args.watch is not None:
             from pneumod.commands.watch import watch
@@ -95,18 +100,20 @@ def _predict(
                 result = result_of(seen.source, seen.answer, terms, age_years(seen.source, terms))
                 if maps is not None and isinstance(result, Result):
                     maps.draw(seen, result)
-                output.write(result)
                 tally.add(result)
+                output.write(result)
                 show(tally.images, tally.brief() + who())
         except KeyboardInterrupt:
-            print(f"stopped: {tally}", file=sys.stderr)
+            print(f"stopped: {tally}; {tally.brief()}", file=sys.stderr)
             raise
     if tally.images == 0:
         raise DataError(f"{', '.join(map(str, args.images))}: no image in it ({', '.join(IMAGE_SUFFIXES)})")
     if folders:
-        print(tally, file=sys.stderr)
+        print(f"{tally}; {tally.brief()}", file=sys.stderr)
     if not args.json:
-        print(*([terms.card.about] if terms.card.about else []), RESEARCH_ONLY, sep="\n", file=sys.stderr)
+        if terms.card.about:
+            print(f"The model was trained on: {terms.card.about}", file=sys.stderr)
+        print(RESEARCH_ONLY, file=sys.stderr)
     return tally
 
 

@@ -144,13 +144,20 @@ class Arrivals:
             yield set()
             time.sleep(TICK_MS / 1000)
         from watchfiles import watch
+        from watchfiles._rust_notify import WatchfilesRustInternalError
 
-        try:
-            yield from watch(
-                self.folder, watch_filter=None, debounce=GROUP_MS, rust_timeout=TICK_MS, yield_on_timeout=True
-            )
-        except OSError as error:
-            raise DataError(f"{self.folder}: the system can't watch it ({error}); take --poll SECONDS") from error
+        while True:
+            try:
+                yield from watch(
+                    self.folder, watch_filter=None, debounce=GROUP_MS, rust_timeout=TICK_MS, yield_on_timeout=True
+                )
+            except (OSError, WatchfilesRustInternalError) as error:
+                if "decode path" not in str(error):
+                    raise DataError(
+                        f"{self.folder}: the system can't watch it ({error}); take --poll SECONDS"
+                    ) from error
+                self._sweep_at_s = 0.0  # it ends at a name that isn't UTF-8: look, and watch anew
+                yield set()
 
     def _take(self, changes: set[FileChange]) -> None:
         for _, name in sorted(changes, key=lambda change: change[1]):

@@ -25,8 +25,7 @@ LEAST_TOP = 8.0
 OPACITY = 0.6  # of the colour where the evidence is strong: the X-ray must show through
 FIRST_COLOUR = 60  # of Inferno's 256: those before it would darken the X-ray
 MEANING = (
-    "Colour: the network's evidence by place, against what normal X-rays show there, in units of the logit, whose mean "
-    "gives the probability. It does not outline a disease."
+    "Colour: the network's evidence by place, in units of the logit, against normal X-rays. It outlines no disease."
 )
 PAPER, INK, DIM, AMBER = (16, 18, 20), (236, 238, 240), (160, 166, 172), (255, 190, 90)
 
@@ -71,12 +70,12 @@ def draw(
         page.say(f"Warning: {warning}", 18, AMBER)
     page.skip(14)
     second = side + 2 * MARGIN_PX
-    page.caption("The X-ray", MARGIN_PX + (side - width) // 2)
-    page.caption("What speaks for pneumonia, to the model", second + (side - width) // 2)
+    page.caption("The X-ray", MARGIN_PX)
+    page.caption("What speaks for pneumonia, to the model", second)
     page.skip(26)
-    page.picture(plain, MARGIN_PX + (side - width) // 2)
-    page.picture(_painted(plain, evidence / highest), second + (side - width) // 2)
-    page.scale(second + (side + width) // 2 + 16, depth, highest)
+    page.picture(plain, MARGIN_PX)
+    page.picture(_painted(plain, evidence / highest), second)
+    page.scale(second + width + 16, depth, highest)
     page.skip(depth + 14)
     page.say(RESEARCH_ONLY, 22, INK)
     page.say(MEANING, 16, DIM)

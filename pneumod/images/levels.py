@@ -28,8 +28,9 @@ def shown(stored: NDArray[np.integer[Any]], dataset: Dataset) -> Grey:
     Without a window, 8-bit values are shown in their full range, and deeper ones from the least to the greatest
     that occurs, as viewers do.
     """
-    lowest, highest = int(stored.min()), int(stored.max())
-    values = np.arange(lowest, highest + 1, dtype=np.float64)
+    stored = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
+    places = stored.view(f"u{stored.itemsize}")  # in the table: the value's bits as an unsigned number
+    values = np.arange(2 ** (8 * stored.itemsize)).astype(places.dtype).view(stored.dtype).astype(np.float64)
     levels = _voi(_modality(values, dataset), dataset)
     if levels is None:
         ends = _modality(_range(stored, dataset), dataset)
@@ -38,8 +39,7 @@ def shown(stored: NDArray[np.integer[Any]], dataset: Dataset) -> Grey:
     table = (np.clip(levels, 0, 1) * 255 + 0.5).astype(np.uint8)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         table = 255 - table
-    grey: Grey = table[stored.astype(np.int32) - lowest if lowest else stored]
-    return grey
+    return np.take(table, places)
 
 
 def _range(stored: NDArray[np.integer[Any]], dataset: Dataset) -> Values:

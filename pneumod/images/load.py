@@ -64,7 +64,7 @@ def read_file(path: Path) -> bytes:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise DataError("not a file but a folder, a pipe or a device")
+                raise DataError("not a file but a pipe or a device")
             if status.st_size > MAX_FILE_BYTES:
                 raise DataError(f"the file is over {MAX_FILE_BYTES // 2**20} MiB")
             data = file.read(status.st_size)

@@ -10,7 +10,6 @@ import numpy as np
 from pneumod.images.picture import Grey
 from pneumod.settings import Preparation
 
-OVERSAMPLING = 2.5  # pixels decoded for one of the network's: fewer blur it (benchmarks/images.py)
 BORDER_LEVELS = 16  # a border's row or column spans fewer grey levels than this; JPEG's ripples span about 8
 MOST_BORDER = 0.5  # of a side; a picture with more is left whole, for it isn't a border that was found
 CLAHE_CLIP = 2.0  # times the mean count of a histogram's bin
@@ -27,8 +26,8 @@ class Box(NamedTuple):
 
 
 def least_px(preparation: Preparation) -> int:
-    """The pixels that the shorter side of a picture must keep where it is decoded at a reduced scale."""
-    return int(OVERSAMPLING * preparation.image_size)
+    """The side of the square that a picture will be squashed to, for `read_picture`: of all of it, borders included."""
+    return round(preparation.image_size / MOST_BORDER) if preparation.crop_borders else preparation.image_size
 
 
 def content_box(grey: Grey, preparation: Preparation) -> Box:

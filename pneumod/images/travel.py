@@ -10,9 +10,10 @@ from pneumod.errors import DataError
 from pneumod.images import jpeg
 from pneumod.images.load import PNG_MAGIC, is_dicom
 
-PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"acTL", b"IDAT", b"IEND"})
+PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"acTL", b"IDAT"})
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 APP0, APP14, APP15, COMMENT, SCAN, END = 0xE0, 0xEE, 0xEF, 0xFE, 0xDA, 0xD9  # JPEG's markers
-JFIF_BYTES = 16  # of its segment without the thumbnail, which follows
+JPEG_SEGMENTS = jpeg.FRAMES | {0xC4, 0xCC, SCAN, 0xDB, 0xDC, 0xDD}  # and tables: DHT, DAC, SOS, DQT, DNL, DRI
 # An EXIF block of one entry: big endian, the first directory at byte 8, of type SHORT, count 1.
 ONLY_ORIENTATION = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00%c\x00\x00\x00\x00\x00\x00"
 
@@ -53,14 +54,19 @@ def _jpeg(data: bytes) -> Iterator[bytes]:
             yield data[place : place + 2]
             return
         after = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        if marker == APP0 and data[place + 4 : place + 9] == b"JFIF\x00":
-            yield struct.pack(">BBH", 0xFF, APP0, JFIF_BYTES) + data[place + 4 : place + 16] + bytes(2)
-        elif marker == APP14 or not (APP0 <= marker <= APP15 or marker == COMMENT):
+        if marker in JPEG_SEGMENTS:
             yield data[place:after]
+        elif marker == APP0 and data.startswith(b"JFIF\x00", place + 4):
+            yield struct.pack(">BBH", 0xFF, APP0, 16) + data[place + 4 : place + 16] + bytes(2)  # without its thumbnail
+        elif marker == APP14 and data.startswith(b"Adobe", place + 4):
+            yield struct.pack(">BBH", 0xFF, APP14, 14) + data[place + 4 : place + 16]
+        elif not (APP0 <= marker <= APP15 or marker == COMMENT):
+            break  # decoders differ in what they make of it
         place = after
         if marker == SCAN:
             place = _scan_end(data, after)
             yield data[after:place]
+    raise DataError(jpeg.DAMAGED)
 
 
 def _scan_end(data: bytes, place: int) -> int:
@@ -86,6 +92,7 @@ def _png(data: bytes) -> Iterator[bytes]:
             chunk = kind + ONLY_ORIENTATION % jpeg.orientation_of(data[place + 8 : after - 4])
             yield struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
         if kind == b"IEND":
+            yield PNG_END
             return
         place = after
     raise DataError("a damaged or truncated PNG")

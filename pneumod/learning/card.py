@@ -54,8 +54,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     clahe: bool = False
     crop_borders: bool = False
     about: str | None = None  # what it was trained on, for people
-    ages_years: tuple[float, float] | None = None  # of the patients it was trained on, the youngest and the oldest
-    likeness: Likeness | None = None  # of the images of the node that wrote the file, never sent beyond its site
+    ages_years: tuple[float, float] | None = None  # of the patients that `about` speaks of, the youngest and the oldest
+    likeness: Likeness | None = None  # of the images of the node that wrote the file; stays at its site
 
     @property
     def preparation(self) -> Preparation:

@@ -12,7 +12,6 @@ from pneumod.errors import DataError
 from pneumod.images.batch import Skipped, load_all
 from pneumod.images.folders import LabelledFile
 from pneumod.learning.predict import Predictor
-from pneumod.settings import Preparation
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def evaluate(predictor: Predictor, files: Sequence[LabelledFile]) -> Evaluation:
     from sklearn.metrics import confusion_matrix, roc_auc_score
 
     card = predictor.file.card
-    loaded = load_all([file.path for file in files], Preparation(card.image_size))
+    loaded = load_all([file.path for file in files], card.preparation)
     labels = np.array([files[index].label for index in loaded.kept], np.uint8)
     for label, name in enumerate(CLASSES):
         if not (labels == label).any():

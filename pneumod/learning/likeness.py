@@ -1,12 +1,13 @@
 """Is an image like those that a model learnt from? The Mahalanobis distance of its features, and where doubt begins.
 
 (Lee et al. 2018, arXiv 1807.03888, with the shrunk covariance of Ledoit and Wolf 2004.) What is kept are sums over a
-node's own training images: they stay in its card, and no message has them.
+node's own training images: they stay in its card, which never leaves its site.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -21,7 +22,7 @@ LEAST_DEVIATION = 0.01
 Features = NDArray[np.float32]  # [N, C]
 
 
-class Likeness(Struct, frozen=True):
+class Likeness(Struct, frozen=True, dict=True):  # dict: for cached properties
     """The training images' place among features."""
 
     mean: bytes  # float32 [C]
@@ -30,13 +31,24 @@ class Likeness(Struct, frozen=True):
     false_alarms: Annotated[float, Meta(gt=0.0, le=1.0)]  # expected share above it of images of their own kind
     val_images: Annotated[int, Meta(ge=1)]  # that the threshold was measured on
 
+    def __post_init__(self) -> None:
+        count = len(self.mean) // 4
+        if 4 * count != len(self.mean) or 2 * count * (count + 1) != len(self.whitening):
+            raise ValueError("a mean and a whitening that don't fit each other")
+
     def distance(self, features: Features) -> NDArray[np.float64]:
         """Of each image from the training images, [N], in standard deviations; features [N, C]."""
+        mean, whitening = self._arrays
+        distance: NDArray[np.float64] = np.linalg.norm((features - mean) @ whitening.T, axis=1)
+        return distance
+
+    @cached_property
+    def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The mean [C] and the whitening [C, C], unpacked."""
         mean = np.frombuffer(self.mean, "<f4").astype(np.float64)
         whitening = np.zeros((len(mean), len(mean)))
         whitening[np.triu_indices(len(mean))] = np.frombuffer(self.whitening, "<f4")
-        distance: NDArray[np.float64] = np.linalg.norm((features - mean) @ whitening.T, axis=1)
-        return distance
+        return mean, whitening
 
     @property
     def one_in(self) -> int:

@@ -33,10 +33,12 @@ def warnings(facts: Facts, card: ModelCard, distance: float | None, age_years: f
     likeness = card.likeness
     if likeness is not None and distance is not None and not distance <= likeness.threshold:
         found.append(
-            f"the image is unlike those that the model was trained on (so is 1 in {likeness.one_in} of their own kind)"
+            f"the image is unlike those that the model learnt from (as is 1 in {likeness.one_in} ordinary ones)"
         )
     if card.ages_years is not None and age_years is not None:
         youngest, oldest = card.ages_years
         if not youngest <= age_years < oldest + 1:  # somebody of 5 years and 11 months is 5
-            found.append(f"the patient's age is not one that the model was trained on, {youngest:g} to {oldest:g} years")
+            found.append(
+                f"the patient's age is not among those of the model's card, {youngest:g} to {oldest:g} years"
+            )
     return found

@@ -22,7 +22,8 @@ from pneumod.spread.tally import HOME, Tally
 from pneumod.work import MAX_ITEMS
 
 WINDOW_BYTES = 64 * 1024 * 1024  # of answers that wait for their turn
-HOME_FILES = 8  # that are done at home before the consumer gets them
+HOME_FILES = 64  # that are taken together to be done at home
+PART_FILES = 8  # of them that are given out together
 
 
 class Batch:
@@ -77,7 +78,7 @@ class Batch:
     async def _spread(self) -> None:
         """Offer the items, as many at one time as a batch may have."""
         try:
-            if self.nodes < 2:
+            if self.paths and self.nodes < 2:
                 raise Away("the roster names no other node of this site")
             for first in range(0, len(self.items), MAX_ITEMS):
                 leg = Leg(self.ledger, self.paths, self.task, self.items[first : first + MAX_ITEMS])
@@ -105,8 +106,8 @@ class Batch:
         """Do files at home, no faster than their outcomes are taken."""
         loop = asyncio.get_running_loop()
         outcomes = self.task.home(self.paths[file] for file in files)
-        for start in range(0, len(files), HOME_FILES):
-            part = files[start : start + HOME_FILES]
+        for start in range(0, len(files), PART_FILES):
+            part = files[start : start + PART_FILES]
             await self.ledger.until(partial(self.ledger.is_near, part[0]))
             done = await loop.run_in_executor(home, list, islice(outcomes, len(part)))
             for file, outcome in zip(part, done, strict=True):

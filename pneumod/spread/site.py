@@ -68,7 +68,7 @@ class Site:
         self._tally = batch.tally
         with closing(batch.outcomes()) as outcomes:
             yield from outcomes
-        for line in self._tally.lines():
+        for line in self._tally.lines() if paths else ():
             _say(line)
 
 

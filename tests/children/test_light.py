@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pneumod.blobs import BlobFolder
-from pneumod.children.protocol import HEADER, Done, Failed, Frame, Note, Progress, pack_frame, unpack_frame
+from pneumod.children.protocol import HEADER, Done, Errand, Failed, Frame, Note, Progress, pack_frame, unpack_frame
 from pneumod.core.jobs import Check, Checked, Close, Closed, Contribution, Initialise, Job, Prepare, Prepared
 from pneumod.learning.aggregate import exponents_of
 from pneumod.learning.checkpoint import checkpoint_document
@@ -37,7 +37,7 @@ class Child:
         command = [sys.executable, *start, "--config", str(config)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def ask(self, job: Job) -> list[Frame]:
+    def ask(self, job: Job | Errand) -> list[Frame]:
         """Every frame of the answer, the last of them Done or Failed."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ HOSPITAL = "hospital-a"
 ROSTER = {1: HOSPITAL, 2: HOSPITAL, 3: HOSPITAL, 4: "hospital-b"}
 SIDE = 1280  # pixels of a test image: decoding it takes longer than sending it
 LIMIT_S = 60.0
+LOOK_S = 1.0  # where nothing is heard
 PERIOD_S = 0.2  # of `slowed`
 
 
@@ -75,7 +77,8 @@ class Heard(NamedTuple):
 class Spy:
     """Hears everything on the broker."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: DemoCluster) -> None:
+        self.cluster = cluster
         self.heard: list[Heard] = []
         self._changed = asyncio.Event()
 
@@ -86,11 +89,13 @@ class Spy:
         )
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
-        async with asyncio.timeout(LIMIT_S):
-            while not condition():
-                self._changed.clear()
-                await self._changed.wait()
-        assert condition(), what
+        end_s = time.monotonic() + LIMIT_S
+        while not condition():
+            self.cluster.check()
+            assert time.monotonic() < end_s, f"not within {LIMIT_S:.0f} s: {what}"
+            self._changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), LOOK_S)
 
     async def all_up(self, nodes: int = len(ROSTER)) -> None:
         """All nodes live, and the lowest leads."""
@@ -101,10 +106,8 @@ class Spy:
 
         await self.until(condition, "all nodes are up, and the lowest leads")
 
-    async def listen(self, port: int, ready: asyncio.Event) -> None:
-        async with aiomqtt.Client(
-            HOST, port, protocol=aiomqtt.ProtocolVersion.V5, max_queued_incoming_messages=0
-        ) as me:
+    async def listen(self, ready: asyncio.Event) -> None:
+        async with aiomqtt.Client(HOST, self.cluster.broker.port, protocol=aiomqtt.ProtocolVersion.V5) as me:
             await me.subscribe("#", qos=0)
             ready.set()
             async for message in me.messages:
@@ -127,8 +130,8 @@ def _beacon(heard: Heard) -> Beacon:
 
 @asynccontextmanager
 async def spying(cluster: DemoCluster) -> AsyncIterator[Spy]:
-    spy, ready = Spy(), asyncio.Event()
-    task = asyncio.create_task(spy.listen(cluster.broker.port, ready))
+    spy, ready = Spy(cluster), asyncio.Event()
+    task = asyncio.create_task(spy.listen(ready))
     await ready.wait()
     try:
         yield spy

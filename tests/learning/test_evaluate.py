@@ -53,7 +53,7 @@ def test_the_command_prints_json_with_what_was_set_aside(
         "images", "auc", "accuracy", "sensitivity", "specificity", "threshold", "model", "skipped",
     ]  # fmt: skip
     assert result["skipped"] == [
-        {"path": str(images / "NORMAL" / "text.png"), "reason": "not a JPEG or PNG image"},
+        {"path": str(images / "NORMAL" / "text.png"), "reason": "not a JPEG, PNG, TIFF, BMP or DICOM file"},
         {"path": str(images / "PNEUMONIA" / "empty.jpg"), "reason": "the file is empty"},
     ]
 

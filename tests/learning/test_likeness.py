@@ -84,3 +84,9 @@ def test_without_images_there_is_none(random: np.random.Generator) -> None:
 def test_it_comes_back_from_a_card_as_it_was(random: np.random.Generator) -> None:
     likeness = learn(ordinary(random, 100), ordinary(random, 100))
     assert msgspec.json.decode(msgspec.json.encode(likeness), type=Likeness) == likeness
+
+
+def test_damaged_statistics_are_refused(random: np.random.Generator) -> None:
+    made = msgspec.to_builtins(learn(ordinary(random, 100), ordinary(random, 100)))
+    with pytest.raises(msgspec.ValidationError, match="don't fit each other"):
+        msgspec.convert({**made, "mean": made["mean"][:-8]}, Likeness)

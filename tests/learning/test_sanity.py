@@ -48,7 +48,7 @@ def test_each_fact_has_its_warning(facts: Facts, text: str) -> None:
 @pytest.mark.parametrize("distance", [20.1, float("inf"), float("nan")])
 def test_a_far_image_is_told_with_the_rate_of_false_alarms(distance: float) -> None:
     (warning,) = warnings(FACTS, CARD, distance, None)
-    assert "unlike those that the model was trained on" in warning
+    assert "unlike those that the model learnt from" in warning
     assert "1 in 53 " in warning
 
 

@@ -65,6 +65,17 @@ async def test_a_file_that_is_missing_is_told(config: NodeConfig, tmp_path: Path
 
 
 @pytest.mark.usefixtures("model")
+async def test_a_folder_is_not_answered(config: NodeConfig, tmp_path: Path) -> None:
+    app = PneumodApp(config)
+    async with app.run_test() as pilot:
+        await pilot.press("p")
+        app.screen.query_one(Input).value = str(tmp_path)
+        await pilot.press("enter")
+        await until(pilot, lambda: "No answer" in answer(app))
+        assert answer(app) == f"No answer: {tmp_path}: a folder; name one image\n{RESEARCH_ONLY}"
+
+
+@pytest.mark.usefixtures("model")
 async def test_a_second_path_ends_the_first(config: NodeConfig, bright: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "endless.png")  # opening it waits for a writer that never comes
     before = children()

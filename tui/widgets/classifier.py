@@ -39,8 +39,13 @@ class Classifier(Vertical):
         event.stop()
         # Terminals quote the path of a file that is dropped on them.
         typed = event.value.strip().strip("'\"")
-        if typed:
-            self._classify(Path(os.path.expanduser(typed)))
+        path = Path(os.path.expanduser(typed))
+        if typed and path.is_dir():
+            self.query_one("#answer", Static).update(
+                _noted(Text(f"No answer: {plain(str(path))}: a folder; name one image"))
+            )
+        elif typed:
+            self._classify(path)
 
     @work(exclusive=True, group="classify")
     async def _classify(self, image: Path) -> None:
@@ -64,7 +69,7 @@ def answer_text(answer: Prediction) -> Text:
     for warning in answer.warnings:
         text.append(f"\nWarning: {plain(warning)}")
     if answer.about:
-        text.append(f"\n{plain(answer.about)}")
+        text.append(f"\nThe model was trained on: {plain(answer.about)}")
     return text
 
 

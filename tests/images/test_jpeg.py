@@ -1,0 +1,100 @@
+"""JPEG: upright, in grey, and at a reduced scale where nobody could tell."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from pneumod.images.load import decode_picture, read_picture
+from pneumod.images.picture import Grey
+
+SIDE = 96
+
+
+def squash(grey: Grey) -> np.ndarray:
+    return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(float)
+
+
+def saved(pixels: np.ndarray, **how: object) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=95, **how)
+    return out.getvalue()
+
+
+def test_native_x_rays_are_decoded_smaller_and_squashed_to_the_same(cxr: Path) -> None:
+    differences, smaller = [], 0
+    for path in sorted((cxr / "native_samples").glob("*/*.jpeg")):
+        full, reduced = read_picture(path), read_picture(path, least_px=SIDE)
+        differences.append(np.abs(squash(full.grey) - squash(reduced.grey)).mean())
+        smaller += reduced.grey.size < full.grey.size
+        assert min(reduced.grey.shape) >= min(2 * SIDE, *full.grey.shape)
+        assert (reduced.facts.height, reduced.facts.width) == full.grey.shape
+    assert smaller == 23  # of 24: one is 219 pixels high
+    assert np.mean(differences) < 0.25
+    assert max(differences) < 0.5
+
+
+@pytest.mark.parametrize("cut", [1, 3, 5, 7])
+def test_sizes_that_no_scale_divides(cxr: Path, cut: int) -> None:
+    """OpenCV's reduced pictures are up to a pixel larger than the scale says; squashed so, they'd be 2 levels off."""
+    for path in sorted((cxr / "native_samples").glob("PNEUMONIA/*.jpeg"))[:6]:
+        data = saved(read_picture(path).grey[cut:, 2 * cut + 1 :])
+        full, reduced = decode_picture(data).grey, decode_picture(data, least_px=SIDE).grey
+        assert reduced.size < full.size
+        assert np.abs(squash(full) - squash(reduced)).mean() < 0.55
+
+
+def test_a_picture_is_never_smaller_than_it_must_be() -> None:
+    data = saved(np.zeros((1000, 700), np.uint8))
+    sides = {least: decode_picture(data, least_px=least).grey.shape for least in (0, 1, 24, 50, 96, 175, 176, 351, 900)}
+    assert sides == {
+        0: (1000, 700),
+        1: (125, 88),
+        24: (250, 175),
+        50: (250, 175),
+        96: (500, 350),
+        175: (500, 350),
+        176: (1000, 700),
+        351: (1000, 700),
+        900: (1000, 700),
+    }
+
+
+def test_colour_is_measured_in_real_colours_and_none_in_grey_ones() -> None:
+    smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8), (640, 480))
+    grey = np.dstack([smooth[..., 0]] * 3)
+    for least in (0, SIDE):
+        picture = decode_picture(saved(smooth), least)
+        assert picture.facts.colour == pytest.approx(np.ptp(smooth.astype(int), axis=2).mean(), rel=0.05)
+        assert decode_picture(saved(grey), least).facts.colour < 0.5
+        assert decode_picture(saved(grey[..., 0]), least).facts.colour == 0
+    full = decode_picture(saved(smooth)).grey
+    assert np.abs(full - smooth @ np.array([0.299, 0.587, 0.114])).mean() < 1
+
+
+def test_cmyk() -> None:
+    smooth = cv2.resize(np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8), (640, 480))
+    out = io.BytesIO()
+    Image.fromarray(smooth).convert("CMYK").save(out, "JPEG", quality=95)
+    expected = np.asarray(Image.open(out).convert("RGB").convert("L"), np.float64)
+    assert np.abs(decode_picture(out.getvalue()).grey - expected).mean() < 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("least", [0, 64])
+def test_every_exif_orientation(orientation: int, least: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = cv2.resize(np.random.default_rng(2).integers(0, 256, (5, 7), np.uint8), (301, 203))
+    data = saved(pixels, exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    picture = decode_picture(data, least)
+    assert (picture.facts.height, picture.facts.width) == expected.shape
+    assert picture.grey.shape == expected.shape or orientation == 1
+    shown = cv2.resize(picture.grey, expected.shape[::-1]).astype(float)
+    assert np.abs(shown - expected).mean() < 2
