@@ -5,7 +5,8 @@
 FOLDER has X-rays as files (JPEG or PNG), at their native size. Three tables:
   1. The network: pixels that are ready -> answers, by Predictor and by the same interpreter in a bare loop.
   2. A folder: files -> answers, by `pneumod predict FOLDER --json` and by a plain script that reads each file with
-     OpenCV and runs the same LiteRT file, batch by batch; both as whole processes on all cores.
+     OpenCV and runs the same LiteRT file on all cores, batch by batch; as whole processes. Beside them the decoding of
+     `pneumod predict` alone, without the network.
   3. A cold start: one image, as whole processes; also by Keras, where TensorFlow is installed.
 Both sides run in turn, so that a busy moment hits both; medians, and the median of the ratios.
 """
@@ -52,6 +53,15 @@ def answer(files):
 files = [file for file in files if file.is_file()]
 for start in range(0, len(files), 16):
     answer(files[start : start + 16])
+"""
+DECODE = """
+import sys
+from pathlib import Path
+from pneumod.images.folders import image_files
+from pneumod.images.pool import Pool
+from pneumod.settings import Preparation
+with Pool(Preparation(int(sys.argv[1]))) as pool:
+    print(len(list(pool.map(image_files(Path(sys.argv[2]))))))
 """
 KERAS = """
 import sys, cv2, keras, numpy as np
@@ -125,7 +135,7 @@ def bare(file: ModelFile, pixels: NDArray[np.uint8], threads: int) -> Callable[[
 
 
 def ours(file: ModelFile, pixels: NDArray[np.uint8], threads: int) -> Callable[[], float]:
-    predictor = Predictor(file, threads)
+    predictor = Predictor(file, threads, len(pixels))
 
     def run() -> float:
         started = time.perf_counter()
@@ -150,6 +160,7 @@ def folder_table(file: ModelFile, folder: Path, count: int, runs: int) -> None:
     sides = {
         "plain script (OpenCV, LiteRT)": process("-c", PLAIN, model, str(file.card.image_size), str(folder)),
         "pneumod predict DIR --json": process("-m", "pneumod", "predict", str(folder), "--json"),
+        "its decoding alone": process("-c", DECODE, str(file.card.image_size), str(folder)),
     }
     times, ratios = compared(sides, runs)
     print(f"\n2. A folder of {count} files, images/s, start of the process included")

@@ -289,6 +289,6 @@ def _check_data(data: DataConfig) -> None:
         for name in CLASSES:
             inside = [p for p in folder.iterdir() if p.name.upper() == name and p.is_dir()]
             if not any(is_image(p) for part in inside for p in part.iterdir()):
-                raise _Problem(f"data.{key}: no image in {folder / name}; put DICOM, JPEG, PNG, TIFF or BMP files there")
+                raise _Problem(f"data.{key}: no image in {folder / name}; put DICOM, JPEG, PNG, TIFF or BMP there")
     if data.val == data.train:
         raise _Problem("data.val: the same folder as data.train; leave it out to split by patient")

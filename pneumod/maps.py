@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from pneumod.blobs import write_atomic
 from pneumod.errors import ConfigError, DataError, ModelError
 from pneumod.learning.classify import Seen
 from pneumod.learning.predict import Predictor
@@ -21,13 +22,16 @@ class Maps:
             target: a .png file for one image; else a folder, in which the pictures lie as the images do.
 
         Raises:
-            ConfigError: one file is named for many images.
+            ConfigError: one file is named for many images, or a folder that is read itself.
             ModelError: the model gives no maps.
         """
         many = len(images) > 1 or images[0].is_dir()
         self._file = target if target.suffix.lower() == ".png" and not target.is_dir() else None
         if many and self._file is not None:
             raise ConfigError(f"--heatmap {target}: one file for many images; name a folder")
+        for path in images:
+            if path.is_dir() and target.resolve().is_relative_to(path.resolve()):
+                raise ConfigError(f"--heatmap {target}: it lies in {path}, and would be read too; name a place outside")
         if not predictor.gives_maps:
             raise ModelError(f"{predictor.file.path}: the model gives no maps; --heatmap needs one of a newer export")
         self._folder, self._force = target, force
@@ -38,7 +42,7 @@ class Maps:
         """Write the picture of one image.
 
         Raises:
-            DataError: it can't be written.
+            DataError: it can't be written, or something else is in its place.
         """
         from pneumod.images import heatmap
         from pneumod.images.load import read_picture
@@ -55,7 +59,9 @@ class Maps:
         said = result.probability, result.threshold, result.label, result.model, result.warnings
         png = heatmap.draw(grey, seen.cam, *said, box=content_box(grey, self._preparation))
         try:
+            if path.exists() and not heatmap.is_ours(path):
+                raise DataError(f"{path}: it is there already, and no heat map; name another place with --heatmap")
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(png)
+            write_atomic(path, png)
         except OSError as error:
             raise DataError(f"{path}: can't be written: {error.strerror}") from error

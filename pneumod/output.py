@@ -55,12 +55,15 @@ class NoAnswer(Struct, frozen=True, omit_defaults=True):
 
 
 def name_of(path: Path) -> str:
-    """A path for a line: what isn't UTF-8, or can't be printed, becomes U+FFFD."""
-    return _plain(os.fsencode(path).decode(errors="replace"))
+    """A path for a line, of printable characters only; no two paths have the same.
 
-
-def _plain(text: str) -> str:
-    return text if text.isprintable() else "".join(char if char.isprintable() else "\ufffd" for char in text)
+    Bytes that aren't UTF-8, and characters that can't be printed, become escapes as Python writes them; so that these
+    can be told from a name's own characters, a backslash is doubled.
+    """
+    text = os.fsencode(path).replace(b"\\", b"\\\\").decode(errors="backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def result_of(path: Path, answer: Answer | str, terms: Terms, age_years: float | None = None) -> Result | NoAnswer:
@@ -114,7 +117,7 @@ def as_row(result: Result | NoAnswer) -> tuple[str, ...]:
 def csv_line(values: Iterable[str]) -> str:
     """One line of CSV, with its end; no value has a line's end in it."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([_plain(value) for value in values])
+    csv.writer(text, lineterminator="\n").writerow([" ".join(value.splitlines()) for value in values])
     return text.getvalue()
 
 
@@ -161,7 +164,7 @@ class Output:
 
         Raises:
             ConfigError: JSON and CSV would be mixed.
-            DataError: the file can't be written.
+            DataError: the file can't be written, or holds something else.
         """
         stdout = csv_path is not None and str(csv_path) == "-"
         if json and stdout:
@@ -170,10 +173,7 @@ class Output:
         self._path = csv_path
         self._file: TextIO | None = None
         if csv_path is not None:
-            try:
-                self._file = sys.stdout if stdout else csv_path.open("w", encoding="utf-8", newline="")
-            except OSError as error:
-                raise DataError(f"{csv_path}: can't be written: {error.strerror}") from error
+            self._file = sys.stdout if stdout else _csv_file(csv_path)
             self._write(self._file, csv_line(FIELDS))
 
     @property
@@ -204,3 +204,15 @@ class Output:
     def __exit__(self, *_: object) -> None:
         if self._file is not None and self._file is not sys.stdout:
             self._file.close()
+
+
+def _csv_file(path: Path) -> TextIO:
+    """A file for new results. Only earlier results make place: `--csv *.jpg` would name an X-ray."""
+    try:
+        if path.is_file() and path.stat().st_size > 0:
+            with path.open("rb") as file:
+                if file.readline(1024) != csv_line(FIELDS).encode():
+                    raise DataError(f"{path}: it holds something else than results; name another file with --csv")
+        return path.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise DataError(f"{path}: can't be written: {error.strerror}") from error

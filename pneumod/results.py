@@ -6,15 +6,25 @@ import csv
 import fcntl
 import os
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from pneumod.errors import DataError
 from pneumod.images.arrivals import Stamp
+from pneumod.images.index import PASSING
 from pneumod.output import FIELDS, NoAnswer, Result, as_row, csv_line
 
 COLUMNS = ("path", "size", "mtime", *FIELDS[1:])  # bytes, and UTC to the nanosecond, of the file that was classified
+ERROR = COLUMNS.index("error")
+HEADER = csv_line(COLUMNS).encode()
+
+
+class _Line(NamedTuple):
+    """The last line of a file."""
+
+    stamp: tuple[str, str]  # its size and time
+    passing: bool  # it says nothing of the file's content
 
 
 class ResultsFile:
@@ -30,7 +40,7 @@ class ResultsFile:
             DataError: the file can't be used, is in use, or holds something else.
         """
         self.path = path
-        self._done: dict[str, tuple[str, str]] = {}
+        self._lines: dict[str, _Line] = {}
         try:
             self._file = path.open("a+b", buffering=0)
         except OSError as error:
@@ -44,23 +54,28 @@ class ResultsFile:
             raise DataError(f"{path}: can't be used: {error.strerror}") from error
 
     def __len__(self) -> int:
-        """Files that are done."""
-        return len(self._done)
+        """Files that have a line."""
+        return len(self._lines)
 
     def is_done(self, name: str, stamp: Stamp) -> bool:
-        """Whether the file of that name, as it stands, has its line."""
-        return self._done.get(name) == _texts(stamp)
+        """Whether the file of that name, as it stands, has its line; one that could not be opened is tried again."""
+        line = self._lines.get(name)
+        return line is not None and line.stamp == _texts(stamp) and not line.passing
 
-    def add(self, result: Result | NoAnswer, stamp: Stamp) -> None:
-        """Write a line, and wait until it is on the disk.
+    def add(self, result: Result | NoAnswer, stamp: Stamp) -> bool:
+        """Write a line, and wait until it is on the disk. False where it says what the last one of that file says.
 
         Raises:
             DataError: the disk refuses it.
         """
         name, *rest = as_row(result)
-        texts = _texts(stamp)
-        self._append((name, *texts, *rest))
-        self._done[name] = texts
+        passing = isinstance(result, NoAnswer) and result.error.startswith(PASSING)
+        line = _Line(_texts(stamp), passing)
+        if passing and self._lines.get(name) == line:
+            return False
+        self._append((name, *line.stamp, *rest))
+        self._lines[name] = line
+        return True
 
     def _append(self, values: tuple[str, ...]) -> None:
         line = csv_line(values).encode()
@@ -79,10 +94,11 @@ class ResultsFile:
         end = 0
         with open(os.dup(self._file.fileno()), "rb") as file:
             for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    break
-                end += len(line)
-                self._learn(number, line)
+                whole = line.endswith(b"\n")
+                if whole or (number == 1 and not HEADER.startswith(line)):
+                    self._learn(number, line)
+                if whole:
+                    end += len(line)
         self._file.truncate(end)
         if end == 0:
             self._append(COLUMNS)
@@ -92,11 +108,11 @@ class ResultsFile:
             (row,) = csv.reader([line.decode()], strict=True)
         except (csv.Error, ValueError):
             row = []
-        if len(row) != len(COLUMNS) or (number == 1) != (tuple(row) == COLUMNS):
-            what = "has other columns" if number == 1 else f"line {number} is none of ours; was it edited?"
+        if len(row) != len(COLUMNS) or (number == 1) != (line == HEADER):
+            what = "it has other columns." if number == 1 else f"line {number} is none of ours; was it edited?"
             raise DataError(f"{self.path}: {what} Name another file with --out")
         if number > 1:
-            self._done[row[0]] = (row[1], row[2])
+            self._lines[row[0]] = _Line((row[1], row[2]), row[ERROR].startswith(PASSING))
 
     def __enter__(self) -> Self:
         return self

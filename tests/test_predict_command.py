@@ -172,6 +172,11 @@ def test_a_csv_file_is_written_as_results_come(tmp_path: Path, capfd: pytest.Cap
     assert (first["path"], first["notice"], first["error"]) == (str(tmp_path / "x" / 'a, "b".png'), NOTICE, "")
     assert (second["label"], second["probability"]) == ("", "")
     assert second["error"] != ""
+    picture = tmp_path / "x" / 'a, "b".png'
+    before = picture.read_bytes()
+    assert main(["predict", str(tmp_path / "x"), "--csv", str(picture)]) == 1  # as --csv *.png says it
+    assert "holds something else than results" in capfd.readouterr().err
+    assert picture.read_bytes() == before
     assert main(["predict", str(tmp_path / "x"), "--json", "--csv", "-"]) == 2
     assert main(["predict", str(tmp_path / "x"), "--csv", str(tmp_path)]) == 1
     assert capfd.readouterr().err.splitlines()[-1].startswith(f"pneumod: {tmp_path}: can't be written: ")
@@ -205,7 +210,7 @@ def test_words_end_with_what_the_model_is_about_and_the_notice(
     assert main(["predict", str(image), "--model", str(copied)]) == 0
     out, err = capfd.readouterr()
     assert out == (
-        f"{tmp_path}/x\ufffd.png: PNEUMONIA, probability of pneumonia 0.989 "
+        f"{tmp_path}/x\\n.png: PNEUMONIA, probability of pneumonia 0.989 "
         "(threshold 0.600, model run-a-r3; the model is provisional)\n"
     )
     assert err == f"The model was trained on: children\n{NOTICE}\n"

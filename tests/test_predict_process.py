@@ -112,6 +112,22 @@ def test_a_picture_shows_what_an_answer_rests_on(
     drawn = sorted(str(path.relative_to(tmp_path / "maps")) for path in (tmp_path / "maps").rglob("*.png"))
     assert drawn == ["deep/one.png.png", "one.png.png"]
     assert "--heatmap" in capfd.readouterr().err
+    assert main([*words, str(tmp_path / "x" / "maps")]) == 2
+    assert f"it lies in {tmp_path / 'x'}, and would be read too" in capfd.readouterr().err
+
+
+def test_a_heat_map_takes_no_other_pictures_place(
+    brightness_model: Path,  # noqa: F811
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    image = write_picture(tmp_path / "one.png", 200)
+    before = image.read_bytes()
+    words = ["predict", str(image), "--model", str(brightness_model), "--heatmap"]
+    assert main([*words, str(image)]) == 1
+    assert "it is there already, and no heat map" in capfd.readouterr().err
+    assert image.read_bytes() == before
+    assert [main([*words, str(tmp_path / "map.png")]) for _ in range(2)] == [0, 0]
 
 
 def test_a_heat_map_that_can_not_be_written_is_one_line(

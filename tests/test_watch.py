@@ -23,7 +23,7 @@ from pneumod.cli import main
 from pneumod.demo import phantom
 from pneumod.errors import DataError
 from pneumod.images.arrivals import Arrival, Arrivals, stamp_of
-from pneumod.output import NoAnswer
+from pneumod.output import NoAnswer, name_of
 from pneumod.results import COLUMNS, ResultsFile
 
 SETTLE_S = 0.5
@@ -199,14 +199,33 @@ def test_names_that_are_not_utf_8_hold_nothing_up(folder: Path, out: Path, pictu
     odd = folder / os.fsdecode(b"a\xff.png")
     odd.write_bytes(pictures[0])
     with watching(folder, out) as watch:
-        assert watch.next()["path"] == "a\ufffd.png"
-        odd.with_name(os.fsdecode(b"b\xff.png")).write_bytes(pictures[1])
-        (folder / "c.png").write_bytes(pictures[2])
-        assert {watch.next()["path"] for _ in range(2)} == {"b\ufffd.png", "c.png"}
+        assert watch.next()["path"] == r"a\xff.png"
+        shutil.copy2(odd, odd.with_name(os.fsdecode(b"a\xfe.png")))  # of the same size and time
+        (folder / "a\n.png").write_bytes(pictures[1])
+        (folder / r"a\xff.png").write_bytes(pictures[2])
+        names = {r"a\xfe.png", r"a\n.png", r"a\\xff.png"}
+        assert {watch.next()["path"] for _ in names} == names
         watch.stop()
     with watching(folder, out) as watch:
         (folder / "d.png").write_bytes(pictures[3])
         assert watch.next()["path"] == "d.png"
+
+
+def test_what_can_not_be_opened_is_told_once_and_tried_again(folder: Path, out: Path) -> None:
+    path = folder / "a.png"
+    path.touch()
+    stamp = stamp_of(path)
+    assert stamp is not None
+    for _ in range(2):
+        with ResultsFile(out) as results:
+            results.add(NoAnswer("a.png", "can't be read: Permission denied"), stamp)
+            assert not results.is_done("a.png", stamp)
+            assert not results.add(NoAnswer("a.png", "can't be read: Permission denied"), stamp)
+    assert len(rows(out)) == 1
+    with ResultsFile(out) as results:
+        assert results.add(NoAnswer("a.png", "the file is empty"), stamp)
+        assert results.is_done("a.png", stamp)
+    assert [row["error"] for row in rows(out)] == ["can't be read: Permission denied", "the file is empty"]
 
 
 def test_two_do_not_write_the_same_results(folder: Path, out: Path, pictures: list[bytes]) -> None:
@@ -218,13 +237,14 @@ def test_two_do_not_write_the_same_results(folder: Path, out: Path, pictures: li
 
 
 def test_a_line_that_is_torn_anywhere_is_cut_off(folder: Path, out: Path, pictures: list[bytes]) -> None:
-    for name in ("a.png", 'with "quotes", and\nmore.png'):
+    odd = 'with "quotes", and\nmore.png'
+    for name in ("a.png", odd):
         (folder / name).write_bytes(pictures[0])
     one, two = (Arrival(path, stamp) for path in sorted(folder.iterdir()) if (stamp := stamp_of(path)))
     with ResultsFile(out) as results:
         results.add(NoAnswer("a.png", "x"), one.stamp)
         whole = out.read_bytes()
-        results.add(NoAnswer('with "quotes", and\ufffdmore.png', "two\nlines"), two.stamp)
+        results.add(NoAnswer(name_of(Path(odd)), "two\nlines"), two.stamp)
     last = out.read_bytes().removeprefix(whole)
     for length in range(len(last)):
         out.write_bytes(whole + last[:length])
@@ -233,7 +253,7 @@ def test_a_line_that_is_torn_anywhere_is_cut_off(folder: Path, out: Path, pictur
         assert out.read_bytes() == whole
     out.write_bytes(whole + last)
     with ResultsFile(out) as results:
-        assert results.is_done('with "quotes", and\ufffdmore.png', two.stamp)
+        assert results.is_done(name_of(Path(odd)), two.stamp)
         assert not results.is_done("a.png", one.stamp._replace(mtime_ns=one.stamp.mtime_ns + 1))
 
 
@@ -241,6 +261,7 @@ def test_a_line_that_is_torn_anywhere_is_cut_off(folder: Path, out: Path, pictur
     ("text", "why"),
     [
         ("path,label\n", "has other columns"),
+        ("a note of one line", "has other columns"),
         (",".join(COLUMNS) + "\nx.png,12,13\n", "line 2 is none of ours; was it edited"),
         (",".join(COLUMNS) + '\n"x.png\n', "line 2 is none of ours"),
     ],

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     terms = Terms(file.card, file.card.threshold if args.threshold is None else args.threshold, args.abstain)
     one = len(args.images) == 1 and not args.images[0].is_dir()
     with Pool(file.card.preparation, 1 if one else args.processes, args.force) as pool:
-        predictor = Predictor(file, 1 if one else THREADS)  # while the pool starts
+        predictor = Predictor(file, 1 if one else THREADS, args.batch)  # while the pool starts
         maps = Maps(args.heatmap, args.images or [args.watch], predictor, args.force) if args.heatmap else None
         if args.watch is not None:
             from pneumod.commands.watch import watch

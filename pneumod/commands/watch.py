@@ -48,9 +48,9 @@ def watch(args: argparse.Namespace, terms: Terms, pool: Pool, predictor: Predict
                     )
                     if maps is not None and isinstance(result, Result):
                         maps.draw(seen, result)
-                    results.add(result, arrival.stamp)
-                    tally.add(result)
-                    output.write(result)
+                    if results.add(result, arrival.stamp):
+                        tally.add(result)
+                        output.write(result)
         except KeyboardInterrupt:
             say(str(tally))
     return 0

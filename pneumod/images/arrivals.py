@@ -162,7 +162,7 @@ class Arrivals:
     def _take(self, changes: set[FileChange]) -> None:
         for _, name in sorted(changes, key=lambda change: change[1]):
             path = Path(name)
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 self.sweep(path)  # files may have come into a new folder before it was watched
             else:
                 self.look(path, touched=True)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 import logging
-import re
-import struct
 import warnings
 import zlib
 from collections.abc import Callable
@@ -21,7 +19,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom import config as pydicom_config
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders.base import get_decoder
@@ -40,10 +38,11 @@ from pydicom.uid import (
 from pneumod.errors import DataError
 from pneumod.imagefile import is_dicom_file
 from pneumod.images import jpeg
+from pneumod.images.codestreams import j2k_size
 from pneumod.images.levels import is_plain, shown
 from pneumod.images.load import read_file
 from pneumod.images.picture import MAX_FILE_BYTES, Colours, Grey, Picture, check_size, colour_of, picture
-from pneumod.images.projection import modality_of, part_of, view_of, why_not_chest
+from pneumod.images.projection import why_not_chest
 from pneumod.images.quiet import quiet
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -53,37 +52,17 @@ pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
 T = TypeVar("T")
 
 DAMAGED = "a damaged or truncated DICOM file"
-J2K_START = b"\xff\x4f\xff\x51"  # markers SOC and SIZ
-PALETTE = tuple(
-    f"{prefix}{colour}PaletteColorLookupTable{part}"
-    for colour in ("Red", "Green", "Blue")
-    for prefix, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
-)
-# What decoding needs: words, each one of a few, and numbers.
-WORDS = ("PresentationIntentType", "PhotometricInterpretation", "VOILUTFunction")
-KNOWN_WORDS = re.compile(
-    "|FOR (PRESENTATION|PROCESSING)|MONOCHROME[12]|RGB|PALETTE COLOR|YBR_(FULL|RCT|ICT)(_42[02])?|"
-    "LINEAR(_EXACT)?|SIGMOID"
-)
-NUMBERS = (
-    *(
-        "NumberOfFrames",
-        "SamplesPerPixel",
-        "PlanarConfiguration",
-        "Rows",
-        "Columns",
-        "BitsAllocated",
-        "BitsStored",
-        "HighBit",
-        "PixelRepresentation",
-    ),
-    *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept"),
-    *("WindowCenter", "WindowWidth", *PALETTE, "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData"),
-)
+COLOURS = ("Red", "Green", "Blue")
 # All that is read of a file. Nothing else is looked at: no patient's name is in memory as such.
 TAGS = (
     *("Modality", "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence"),
-    *("ModalityLUTSequence", "VOILUTSequence", *WORDS, *NUMBERS),
+    *("PresentationIntentType", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("PlanarConfiguration", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in COLOURS),
+    *(f"{kind}{colour}PaletteColorLookupTableData" for colour in COLOURS for kind in ("", "Segmented")),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData"),
 )
 
 
@@ -94,7 +73,7 @@ def decode(data: bytes, least_px: int, force: bool) -> Picture:
         DataError: damaged, over the limits, of several frames, without a picture, or (unless `force`) no chest
             projection.
     """
-    return _silent(lambda: _decode(read(data), least_px, force))
+    return silent(lambda: _decode(read(data), least_px, force))
 
 
 def read(data: bytes) -> Dataset:
@@ -113,48 +92,13 @@ def read(data: bytes) -> Dataset:
     return dataset
 
 
-def for_travel(data: bytes) -> bytes:
-    """The same picture, of the same outcome here and elsewhere, in a file without anything that names a patient.
-
-    The pixel data are left as they are. What says which picture it is becomes one of a few known words.
-
-    Raises:
-        DataError: damaged, or over the limits.
-    """
-    return _silent(lambda: _for_travel(read(data)))
-
-
-def _for_travel(dataset: Dataset) -> bytes:
-    kept = Dataset()
-    kept.preamble, kept.file_meta = bytes(128), FileMetaDataset()
-    syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    kept.file_meta.TransferSyntaxUID = syntax
-    if not all(KNOWN_WORDS.fullmatch(str(dataset.get(name) or "")) for name in WORDS):
-        raise DataError(DAMAGED)
-    for name in (*WORDS, *NUMBERS):
-        if name in dataset:
-            kept[name] = dataset[name]  # read as its type: text in place of a number raises an error
-    for name in ("ModalityLUTSequence", "VOILUTSequence"):
-        if sequence := dataset.get(name):
-            item = Dataset()
-            for part in ("LUTDescriptor", "LUTData"):
-                item[part] = sequence[0][part]
-            setattr(kept, name, [item])
-    kept.Modality, kept.BodyPartExamined, kept.ViewPosition = modality_of(dataset), part_of(dataset), view_of(dataset)
-    out = io.BytesIO()
-    pydicom.dcmwrite(
-        out, kept, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian, force_encoding=True
-    )
-    return out.getvalue()
-
-
 def age_years(path: Path) -> float | None:
     """The patient's age as a DICOM file tells it; None where it doesn't. Only for a warning on this machine."""
     if not is_dicom_file(path):
         return None
     try:
         data = read_file(path)
-        return _silent(lambda: _age_years(data))
+        return silent(lambda: _age_years(data))
     except DataError:
         return None
 
@@ -168,7 +112,7 @@ def _age_years(data: bytes) -> float | None:
     return int(number) * days / 365.25 if number.isdecimal() else None
 
 
-def _silent(work: Callable[[], T]) -> T:
+def silent(work: Callable[[], T]) -> T:
     """What `work` returns, or a DataError that carries nothing of what pydicom or a decoder said."""
     try:
         with quiet():
@@ -196,29 +140,44 @@ def _check_inflated(data: bytes) -> None:
 def _decode(dataset: Dataset, least_px: int, force: bool) -> Picture:
     if not force and (reason := why_not_chest(dataset)):
         raise DataError(f"{reason}; --force takes it all the same")
+    check(dataset)
+    size = int(dataset.Rows), int(dataset.Columns)
+    if is_monochrome(dataset):
+        return picture(shown(_stored(dataset, least_px), dataset), size)
+    colours = _colours(dataset)
+    grey: Grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
+    return picture(grey, size, colour_of(colours))
+
+
+def is_monochrome(dataset: Dataset) -> bool:
+    return dataset.SamplesPerPixel == 1 and dataset.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2")
+
+
+def check(dataset: Dataset) -> None:
+    """Before decoding: refuse what can't or mustn't be decoded.
+
+    Raises:
+        DataError: no picture, several frames, over the limit of pixels, or of an unknown kind.
+    """
     if not dataset.get("PixelData"):
         raise DataError("a DICOM file without a picture")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise DataError(f"a DICOM file of {frames} frames; give one that holds a single one")
-    height, width = int(dataset.Rows), int(dataset.Columns)
-    check_size(width, height)
+    check_size(int(dataset.Columns), int(dataset.Rows))
     if not 8 <= dataset.BitsAllocated <= 16:
         raise DataError(f"{dataset.BitsAllocated} bits a pixel; 8 to 16 are understood")
-    syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    _check_codestream(dataset, syntax, width, height)
-    samples, kind = int(dataset.SamplesPerPixel), str(dataset.PhotometricInterpretation)
-    if samples == 1 and kind in ("MONOCHROME1", "MONOCHROME2"):
-        return picture(shown(_stored(dataset, syntax, least_px), dataset), (height, width))
-    colours = _colours(dataset, kind)
-    grey: Grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
-    return picture(grey, (height, width), colour_of(colours))
+    _check_codestream(dataset)
 
 
-def _check_codestream(dataset: Dataset, syntax: UID, width: int, height: int) -> None:
+def syntax_of(dataset: Dataset) -> UID:
+    return UID(dataset.file_meta.TransferSyntaxUID)
+
+
+def _check_codestream(dataset: Dataset) -> None:
     """The syntax must be known, and the compressed picture of the size that the DICOM header tells."""
-    decoder = None
-    with suppress(NotImplementedError):
+    syntax, decoder = syntax_of(dataset), None
+    with suppress(RuntimeError):  # of its kind for what is not implemented
         decoder = get_decoder(syntax)
     if decoder is None:
         name = syntax.name if syntax.name != str(syntax) else "unknown"
@@ -230,24 +189,14 @@ def _check_codestream(dataset: Dataset, syntax: UID, width: int, height: int) ->
         header = jpeg.frame_of(frame)
         told = (header.width, header.height, header.components) if header else None
     else:
-        told = _j2k_size(frame)
-    if told != (width, height, dataset.SamplesPerPixel):
+        told = j2k_size(frame)
+    if told != (dataset.Columns, dataset.Rows, dataset.SamplesPerPixel):
         raise DataError(DAMAGED)
 
 
-def _j2k_size(frame: bytes) -> tuple[int, int, int] | None:
-    """(width, height, components) of a JPEG 2000 codestream, bare or in a JP2 file (ITU-T T.800, A.5.1 and I.5)."""
-    start = 0 if frame.startswith(J2K_START) else frame.find(J2K_START) if frame[4:8] == b"jP  " else -1
-    if start < 0:
-        return None
-    right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-    (components,) = struct.unpack_from(">H", frame, start + 40)
-    return right - left, bottom - top, components
-
-
-def _stored(dataset: Dataset, syntax: UID, least_px: int) -> NDArray[np.integer[Any]]:
+def _stored(dataset: Dataset, least_px: int) -> NDArray[np.integer[Any]]:
     """Stored values [h, w] of a monochrome picture; an 8-bit JPEG maybe at a reduced scale."""
-    if syntax != JPEGBaseline8Bit:
+    if syntax_of(dataset) != JPEGBaseline8Bit:
         return pixel_array(dataset, index=0)
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     header = jpeg.frame_of(frame)
@@ -258,11 +207,11 @@ def _stored(dataset: Dataset, syntax: UID, least_px: int) -> NDArray[np.integer[
     return jpeg.whole(levels, header, factor)
 
 
-def _colours(dataset: Dataset, kind: str) -> Colours:
+def _colours(dataset: Dataset) -> Colours:
     """RGB [h, w, 3]."""
     values = pixel_array(dataset, index=0)
     bits = int(dataset.BitsStored)
-    if kind == "PALETTE COLOR":
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
         values = apply_color_lut(values, dataset)
         bits = 8 * values.dtype.itemsize
     colours: Colours = (values >> max(0, bits - 8)).astype(np.uint8)

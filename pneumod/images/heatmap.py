@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from pneumod import RESEARCH_ONLY
 
@@ -25,7 +27,7 @@ LEAST_TOP = 8.0
 OPACITY = 0.6  # of the colour where the evidence is strong: the X-ray must show through
 FIRST_COLOUR = 60  # of Inferno's 256: those before it would darken the X-ray
 MEANING = (
-    "Colour: the network's evidence by place, in units of the logit, against normal X-rays. It outlines no disease."
+    "Colour: the network's evidence by place, in units of the logit. It outlines no disease."
 )
 PAPER, INK, DIM, AMBER = (16, 18, 20), (236, 238, 240), (160, 166, 172), (255, 190, 90)
 
@@ -115,6 +117,12 @@ def _colours(share: Map) -> Pixels:
     return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file is a picture of `draw`, so that another may take its place."""
+    with path.open("rb") as file:
+        return b"tEXtSoftware\0pneumod" in file.read(256)
+
+
 class _Page:
     """Text and pictures on dark paper, from top to bottom."""
 
@@ -153,8 +161,9 @@ class _Page:
 
     def png(self) -> bytes:
         """What was put on the page so far."""
-        file = io.BytesIO()
-        self._image.crop((0, 0, self._image.width, self._y + MARGIN_PX)).save(file, "PNG")
+        file, mark = io.BytesIO(), PngInfo()
+        mark.add_text("Software", "pneumod")
+        self._image.crop((0, 0, self._image.width, self._y + MARGIN_PX)).save(file, "PNG", pnginfo=mark)
         return file.getvalue()
 
 

@@ -48,9 +48,9 @@ def _range(stored: NDArray[np.integer[Any]], dataset: Dataset) -> Values:
     if bits <= 8:
         first = -(2 ** (bits - 1)) if dataset.get("PixelRepresentation") == 1 else 0
         return np.array([first, first + 2**bits - 1], np.float64)
-    padding = dataset.get("PixelPaddingValue")
+    padding, limit = number(dataset, "PixelPaddingValue"), number(dataset, "PixelPaddingRangeLimit")
     if padding is not None:
-        least, most = sorted((int(padding), int(dataset.get("PixelPaddingRangeLimit", padding))))
+        least, most = sorted((padding, padding if limit is None else limit))
         seen = stored[(stored < least) | (stored > most)]
         stored = seen if seen.size else stored
     return np.array([stored.min(), stored.max()], np.float64)
@@ -60,7 +60,7 @@ def _modality(values: Values, dataset: Dataset) -> Values:
     """What the detector or the reader meant by the stored values."""
     if sequence := dataset.get("ModalityLUTSequence"):
         return _looked_up(values, sequence[0], dataset)[0]
-    return values * float(dataset.get("RescaleSlope") or 1) + float(dataset.get("RescaleIntercept") or 0)
+    return values * (number(dataset, "RescaleSlope") or 1) + (number(dataset, "RescaleIntercept") or 0)
 
 
 def _voi(values: Values, dataset: Dataset) -> Values | None:
@@ -68,7 +68,7 @@ def _voi(values: Values, dataset: Dataset) -> Values | None:
     if sequence := dataset.get("VOILUTSequence"):
         looked_up, most = _looked_up(values, sequence[0], dataset)
         return looked_up / most
-    centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    centre, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
     if centre is None or width is None or width <= 0:
         return None
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
@@ -81,30 +81,41 @@ def _voi(values: Values, dataset: Dataset) -> Values | None:
     return (values - (centre - 0.5)) / (width - 1) + 0.5
 
 
-def _first(value: Any) -> float | None:
-    """The first of one or several numbers."""
+def number(dataset: Dataset, name: str) -> float | None:
+    """An element's number, the first of several; None where there is none."""
+    value: Any = dataset.get(name)
     if hasattr(value, "__iter__") and not isinstance(value, str):
         value = next(iter(value), None)
     return None if value is None or value == "" else float(value)
 
 
-def _looked_up(values: Values, item: Dataset, dataset: Dataset) -> tuple[Values, float]:
-    """Values through a lookup table, and the greatest that the table can give."""
-    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+def lookup_table(item: Dataset, dataset: Dataset) -> tuple[NDArray[np.uint16], int, int]:
+    """A lookup table's entries, the value that the first is for, and the bits of an entry, 8 to 16.
+
+    Raises:
+        DataError: there are none, or of other bits.
+    """
+    entries, first, bits = (int(part) for part in item.LUTDescriptor[:3])
     entries = entries % 2**16 or 2**16
-    if first >= 2**15 and values.min() < 0:  # it is signed as the values are, whatever type the file gives it
-        first -= 2**16
     raw = item["LUTData"].value
     if isinstance(raw, bytes):
         order = "<" if dataset.original_encoding[1] else ">"
-        table = np.frombuffer(raw, np.uint8 if len(raw) - entries in (0, 1) else f"{order}u2")
+        packed = bits == 8 and len(raw) < 2 * entries  # two entries in a word
+        table = np.frombuffer(raw, np.uint8 if packed else f"{order}u2", min(entries, len(raw) // (1 if packed else 2)))
     else:
         table = np.atleast_1d(np.asarray(raw))
     if not table.size or not 8 <= bits <= 16:
         raise DataError("a damaged lookup table in a DICOM file")
-    table = table[:entries].astype(np.float64)
+    return np.minimum(table[:entries], 2**bits - 1).astype(np.uint16), first, bits
+
+
+def _looked_up(values: Values, item: Dataset, dataset: Dataset) -> tuple[Values, float]:
+    """Values through a lookup table, and the greatest that the table can give."""
+    table, first, bits = lookup_table(item, dataset)
+    if first >= 2**15 and values.min() < 0:  # it is signed as the values are, whatever type the file gives it
+        first -= 2**16
     most = 2**bits - 1
     if bits == 16:  # some devices say 16 where they mean the bits that they use
         most = 2 ** max(8, int(table.max()).bit_length()) - 1
     places = np.clip(np.round(values) - first, 0, table.size - 1).astype(np.int64)
-    return table[places], most
+    return table[places].astype(np.float64), most

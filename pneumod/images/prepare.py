@@ -11,7 +11,7 @@ from pneumod.images.picture import Grey
 from pneumod.settings import Preparation
 
 BORDER_LEVELS = 16  # a border's row or column spans fewer grey levels than this; JPEG's ripples span about 8
-MOST_BORDER = 0.5  # of a side; a picture with more is left whole, for it isn't a border that was found
+MOST_BORDER = 0.5  # of a side; a picture with more is left whole, for what was found isn't a border
 CLAHE_CLIP = 2.0  # times the mean count of a histogram's bin
 CLAHE_TILES = (8, 8)
 
@@ -33,11 +33,17 @@ def least_px(preparation: Preparation) -> int:
 def content_box(grey: Grey, preparation: Preparation) -> Box:
     """The part of grey levels [h, w] that the network sees: all, or what lies within uniform borders."""
     height, width = grey.shape
-    if not preparation.crop_borders:
-        return Box(0, height, 0, width)
-    top, bottom = _within(grey, axis=1)
-    left, right = _within(grey[top:bottom], axis=0)
-    return Box(top, bottom, left, right)
+    box = whole = Box(0, height, 0, width)
+    while preparation.crop_borders:
+        part = grey[box.top : box.bottom, box.left : box.right]
+        (top, bottom), (left, right) = _content(part, axis=1), _content(part, axis=0)
+        if bottom - top < MOST_BORDER * height or right - left < MOST_BORDER * width:
+            return whole
+        inside = Box(box.top + top, box.top + bottom, box.left + left, box.left + right)
+        if inside == box:
+            break
+        box = inside  # which may have a border of its own, of another level
+    return box
 
 
 def prepare_pixels(grey: Grey, preparation: Preparation) -> Grey:
@@ -53,10 +59,7 @@ def prepare_pixels(grey: Grey, preparation: Preparation) -> Grey:
     return cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-def _within(grey: Grey, axis: int) -> tuple[int, int]:
-    """First and last + 1 row (axis 1) or column (axis 0) that isn't part of a uniform border."""
-    lines = np.ptp(grey, axis=axis)
-    content = np.flatnonzero(lines >= BORDER_LEVELS)
-    if len(content) == 0 or content[-1] + 1 - content[0] < (1 - MOST_BORDER) * len(lines):
-        return 0, len(lines)
-    return int(content[0]), int(content[-1]) + 1
+def _content(grey: Grey, axis: int) -> tuple[int, int]:
+    """First and last + 1 row (axis 1) or column (axis 0) that isn't uniform; 0, 0: all are."""
+    content = np.flatnonzero(np.ptp(grey, axis=axis) >= BORDER_LEVELS)
+    return (int(content[0]), int(content[-1]) + 1) if len(content) else (0, 0)

@@ -38,7 +38,7 @@ def why_not_chest(dataset: Dataset) -> str | None:
         return f"body part {part}, not the chest"
     if view_of(dataset):
         return "a lateral view, not a frontal one (PA, AP)"
-    if _text(dataset, "PresentationIntentType") == "FOR PROCESSING":
+    if is_raw(dataset):
         return "a detector's raw data (for processing), not a picture to look at"
     return None
 
@@ -61,6 +61,10 @@ def view_of(dataset: Dataset) -> str:
     """LATERAL, or empty."""
     text = _text(dataset, "ViewPosition") or _meaning(dataset, "ViewCodeSequence")
     return "LATERAL" if LATERAL.search(text.replace("_", " ")) else ""
+
+
+def is_raw(dataset: Dataset) -> bool:
+    return _text(dataset, "PresentationIntentType") == "FOR PROCESSING"
 
 
 def _text(dataset: Dataset, name: str) -> str:

@@ -67,11 +67,18 @@ class Scored(NamedTuple):
 class Predictor:
     """A model that is loaded and ready."""
 
-    def __init__(self, file: ModelFile, threads: int = 1) -> None:
-        """Raises ModelError where LiteRT doesn't take the file, or the network isn't of the card's size."""
+    def __init__(self, file: ModelFile, threads: int = 1, batch: int = BATCH) -> None:
+        """
+        Args:
+            batch: images a run of the network, at most.
+
+        Raises:
+            ModelError: LiteRT doesn't take the file, or the network isn't of the card's size.
+        """
         from ai_edge_litert.interpreter import Interpreter
 
         self.file = file
+        self.batch = batch
         try:
             with quiet():
                 self._interpreter = Interpreter(model_content=file.data, num_threads=threads)
@@ -87,7 +94,7 @@ class Predictor:
             raise ModelError(f"{self.file.path}: the network doesn't take {size} x {size} grey levels")
         self._interpreter.resize_tensor_input(details["index"], (count, size, size, 1))
         self._interpreter.allocate_tensors()
-        self._input, self._batch = self._interpreter.tensor(details["index"]), count
+        self._input, self._count = self._interpreter.tensor(details["index"]), count
         outputs = {self._kind(one["shape"]): one["index"] for one in self._interpreter.get_output_details()}
         if "logit" not in outputs:
             raise ModelError(f"{self.file.path}: the network gives no logit")
@@ -111,9 +118,9 @@ class Predictor:
             ModelError: the network gave a value that isn't finite.
         """
         parts: dict[str, list[NDArray[np.float32]]] = {kind: [] for kind in self._outputs}
-        for start in range(0, len(pixels), BATCH):
-            part = pixels[start : start + BATCH]
-            if len(part) != self._batch:
+        for start in range(0, len(pixels), self.batch):
+            part = pixels[start : start + self.batch]
+            if len(part) != self._count:
                 self._set_batch(len(part))
             self._input()[..., 0] = part  # to float32, in the network's own memory
             self._interpreter.invoke()
@@ -126,7 +133,11 @@ class Predictor:
         with np.errstate(over="ignore"):
             probability = 1.0 / (1.0 + np.exp(-logit))
         likeness, features = self.file.card.likeness, found.get("features")
-        distance = None if likeness is None or features is None else likeness.distance(features)
+        distance = None
+        if likeness is not None and features is not None:
+            # A few rows at a time: for more, BLAS would start threads, which get in the way of those that decode.
+            rows = [likeness.distance(features[start : start + BATCH]) for start in range(0, len(features), BATCH)]
+            distance = np.concatenate(rows)
         return Scored(probability, distance, found.get("cam"))
 
     def probability(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -38,7 +38,5 @@ def warnings(facts: Facts, card: ModelCard, distance: float | None, age_years: f
     if card.ages_years is not None and age_years is not None:
         youngest, oldest = card.ages_years
         if not youngest <= age_years < oldest + 1:  # somebody of 5 years and 11 months is 5
-            found.append(
-                f"the patient's age is not among those of the model's card, {youngest:g} to {oldest:g} years"
-            )
+            found.append(f"the patient's age is not among those of the model's card, {youngest:g} to {oldest:g} years")
     return found

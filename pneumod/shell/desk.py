@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Literal
 
@@ -30,7 +30,7 @@ RETURN_S = 30.0  # a batch from before the start waits so long for its command
 LOST_S = 20.0  # without a broker: nothing is spread any more
 LOOK_S = 1.0
 TURN_S = 2.0  # for the end of the batch before
-CACHE_BYTES = 2 * PARCEL_BYTES  # of files that were given: they are asked for in several parts, by several nodes
+CACHE_BYTES = 2 * PARCEL_BYTES  # of files that are being sent, or were: they are asked for in several parts
 
 log = component("worker")
 
@@ -56,8 +56,10 @@ class Desk:
         self._turn = asyncio.Lock()  # of a command
         self._command: Command | None = None
         self._head: bytes | None = None
-        self._parcels: OrderedDict[int, bytes] = OrderedDict()  # the last that were given
+        self._parcels: dict[int, bytes] = {}  # that are used, and the last that were
         self._wanted: dict[int | None, asyncio.Future[bytes]] = {}  # None: the head
+        self._users = Counter[int | None]()
+        self._freed = asyncio.Event()  # one of them has what it wanted
         self._at_home: bool | None = None  # whether the broker is of this site; None: there is none
         self._since_s = time.monotonic()  # that is so
         self._trouble: str | None = None  # why the batch can't go on
@@ -111,22 +113,21 @@ class Desk:
         """Whether the item (None: anything of the batch) is still to be done."""
         return batch == self.batch and item not in self.done
 
-    async def files(self, batch: str, item: int | None) -> bytes:
-        """The parcel of an item, or the head of the batch, as soon as the command gives it.
+    @asynccontextmanager
+    async def files(self, batch: str, item: int | None) -> AsyncIterator[bytes]:
+        """The parcel of an item, or the head of the batch, as soon as the command gives it; in memory while used.
 
         Raises:
             Over: it is not wanted, or no longer.
         """
-        if not self.wants(batch, item):
-            raise Over("the batch is over, or the item is done")
-        data = self._head if item is None else self._parcels.get(item)
-        if data is not None:
-            return data
-        if item not in self._wanted:
-            self._wanted[item] = asyncio.get_running_loop().create_future()
-            self._wanted[item].add_done_callback(look_away)
-            self._need(item)
-        return await asyncio.shield(self._wanted[item])
+        self._users[item] += 1
+        try:
+            yield await self._files(batch, item)
+        finally:
+            self._users[item] -= 1
+            if not self._users[item]:
+                del self._users[item]
+            self._freed.set()
 
     def spent(self, how: Literal["sent", "worked"], batch: str, item: int, parcel_bytes: int, ms: float) -> None:
         """Tell the command what an item cost this machine."""
@@ -144,6 +145,8 @@ class Desk:
             log.warning("a command at the desk sent what has no place there (%s): closed", error)
         except (OSError, asyncio.IncompleteReadError):
             log.debug("a command left the desk")
+        except PneumodError as error:  # of the disk: it is the batch's end; what the node needs to write is another matter
+            why = str(error)
         finally:
             await command.close(why)
 
@@ -211,6 +214,9 @@ class Desk:
             if not isinstance(frame, Give):
                 raise WireError(type(frame).__name__)
             self._give(frame.item, frame.parcel)
+            while sum(len(data) for item, data in self._parcels.items() if self._users[item]) >= CACHE_BYTES:
+                self._freed.clear()
+                await self._freed.wait()
 
     async def _tell(self, command: Command) -> None:
         """Tell what came, from the first item on."""
@@ -228,7 +234,8 @@ class Desk:
         while (why := self._objection()) is None:
             self._changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):
+                    await self._changed.wait()
         return why
 
     def _objection(self) -> str | None:
@@ -239,6 +246,18 @@ class Desk:
         return self._trouble
 
     # ---- files ----
+
+    async def _files(self, batch: str, item: int | None) -> bytes:
+        if not self.wants(batch, item):
+            raise Over("the batch is over, or the item is done")
+        data = self._head if item is None else self._parcels.get(item)
+        if data is not None:
+            return data
+        if item not in self._wanted:
+            self._wanted[item] = asyncio.get_running_loop().create_future()
+            self._wanted[item].add_done_callback(look_away)
+            self._need(item)
+        return await asyncio.shield(self._wanted[item])
 
     def _need(self, item: int | None) -> None:
         """Ask the command for an item's files, where it is here; it has given the head already."""
@@ -254,8 +273,9 @@ class Desk:
             self._head = data
         elif future is not None:
             self._parcels[item] = data
-            while sum(map(len, self._parcels.values())) > CACHE_BYTES:
-                self._parcels.popitem(last=False)
+            for old in [old for old in self._parcels if not self._users[old]]:
+                if sum(map(len, self._parcels.values())) > CACHE_BYTES:
+                    del self._parcels[old]
 
     def _refuse(self, item: int | None) -> None:
         if (future := self._wanted.pop(item, None)) is not None:

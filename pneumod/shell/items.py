@@ -42,9 +42,8 @@ class Items:
 
     def cancel(self, job: Work) -> None:
         """Drop an item that waits. One that the child is at goes on: it takes a moment, a new child takes longer."""
-        if job in self._coming:
-            self._coming[job].cancel()
-        else:
+        coming = self._coming.get(job)
+        if coming is None or not coming.cancel():  # its files are here
             self._worker.cancel(job)
 
     async def _get(self, job: Work) -> None:

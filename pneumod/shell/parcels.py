@@ -17,12 +17,13 @@ from pneumod.messages import NO_TERM, ParcelWant, Piece, Taken
 from pneumod.shell.desk import Desk, Over
 from pneumod.shell.link import Link
 from pneumod.shell.patience import look_away
-from pneumod.work import PIECE_BYTES
+from pneumod.work import PARCEL_BYTES, PIECE_BYTES
 
 WINDOW = 16  # pieces of a parcel that are asked for and still to come, 3 MiB
 QUIET_S = 1.0  # without a new piece: ask again
 GIVE_UP_S = 30.0  # without a new piece
-MAX_PENDING = 4_096  # pieces that others asked for and didn't get yet
+MAX_PIECES = -(-PARCEL_BYTES // PIECE_BYTES)
+MAX_PENDING = 10_000  # pieces that others asked for and didn't get yet
 MAX_HEADS = 4  # of batches, kept
 MAX_SENDING = 256  # parcels whose sending is measured
 IN_FLIGHT = 4  # pieces sent and not yet acknowledged
@@ -43,7 +44,7 @@ class Pieces:
 
     def add(self, piece: Piece) -> bool:
         """Take a piece; False if it can't be one of this parcel, or is here already."""
-        self.count = self.count or piece.count
+        self.count = self.count or min(piece.count, MAX_PIECES)
         if piece.count != self.count or piece.index >= piece.count or piece.index in self.here:
             return False
         self.here[piece.index] = piece.data
@@ -102,7 +103,8 @@ class Parcels:
             Over: it is this node's own batch, and not on any more.
         """
         if owner == self._me:
-            return await self.desk.files(batch, None), await self.desk.files(batch, item)
+            async with self.desk.files(batch, None) as head, self.desk.files(batch, item) as parcel:
+                return head, parcel
         parcel = await self._fetch((owner, batch, item))  # first: an owner that has no such batch answers to this only
         return await self._head((owner, batch, None)), parcel
 
@@ -121,8 +123,8 @@ class Parcels:
                 indices = sorted(index for *_, index in fresh)
                 serving = self._group.create_task(self._serve(node, want.batch, want.item, indices))
                 serving.add_done_callback(lambda _: self._pending.difference_update(fresh))
-        elif want.item is not None:
-            self.link.send("taken", NO_TERM, Taken(want.batch, want.item), str(node))
+        else:
+            self._refuse(node, want.batch, want.item)
 
     # ---- for this node's items ----
 
@@ -147,7 +149,8 @@ class Parcels:
                     self.link.send("ask", NO_TERM, ParcelWant(batch, item, wanted), str(owner))
                 pieces.grew.clear()
                 try:
-                    await asyncio.wait_for(pieces.grew.wait(), QUIET_S)
+                    async with asyncio.timeout(QUIET_S):
+                        await pieces.grew.wait()
                     quiet_s = 0.0
                 except TimeoutError:
                     pieces.asked.clear()
@@ -163,16 +166,24 @@ class Parcels:
     async def _serve(self, node: int, batch: str, item: int | None, indices: list[int]) -> None:
         """Send pieces of this node's batch, once the command gave the files."""
         try:
-            data = await self.desk.files(batch, item)
-            count = max(1, -(-len(data) // PIECE_BYTES))
-            for index in indices:
-                if index < count and self.desk.wants(batch, item):
+            async with self.desk.files(batch, item) as data:
+                count = max(1, -(-len(data) // PIECE_BYTES))
+                for index in [index for index in indices if index < count]:
+                    if not self.desk.wants(batch, item):
+                        raise Over("somebody else was faster, or the batch is over")
                     part = data[index * PIECE_BYTES : (index + 1) * PIECE_BYTES]
                     ms = await self._send(node, Piece(batch, item, index, count, part))
                     if item is not None:
                         self._measure(node, batch, item, index, count, ms, len(data))
-        except (BusError, Over) as error:
+        except Over:
+            self._refuse(node, batch, item)
+        except BusError as error:
             log.debug("files were not sent whole: %s", error)
+
+    def _refuse(self, node: int, batch: str, item: int | None) -> None:
+        """Tell a node to forget an item."""
+        if item is not None:
+            self.link.send("taken", NO_TERM, Taken(batch, item), str(node))
 
     async def _send(self, node: int, piece: Piece) -> float:
         """Send a piece; the milliseconds that it took, or its part of those in which several were on their way."""

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from pneumod import desk
 from pneumod.blobs import sync_folder
@@ -26,31 +26,42 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
+        self._whole_bytes = 0  # of records in it
         self._synced = True
 
     def begin(self, batch: str, anew: bool) -> frozenset[int]:
         """Take up the file of a batch, or begin one; the items that are in it. The files of others go."""
         self.end(but=None if anew else batch)
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        self._file = (self.folder / batch).open("a+b")
+        self._file, self._whole_bytes = (self.folder / batch).open("a+b", buffering=0), 0
         self._file.seek(0)
-        items, whole_bytes = set(), 0
+        items = set()
         with suppress(WireError):  # of another version: begin anew from there
             for frame in _records(self._file):
                 items.add(_item(frame))
-                whole_bytes += CHECK_BYTES + len(frame)
-        self._file.truncate(whole_bytes)
+                self._whole_bytes += CHECK_BYTES + len(frame)
+        self._file.truncate(self._whole_bytes)
         sync_folder(self.folder)
         return frozenset(items)
 
     def append(self, came: desk.Came) -> None:
-        """Add what came of one item. Without effect where no batch is on any more."""
+        """Add what came of one item. Without effect where no batch is on any more.
+
+        Raises:
+            OSError: the disk refused it; what was there is as it was.
+        """
         if self._file is not None:
             frame = desk.pack_frame(came)
-            self._file.write(_check(frame) + frame)
-            self._file.flush()
+            record = memoryview(_check(frame) + frame)
             self._synced = False
+            try:
+                while record:
+                    record = record[self._file.write(record) :]
+            except OSError:
+                self._file.truncate(self._whole_bytes)
+                raise
+            self._whole_bytes += CHECK_BYTES + len(frame)
 
     def sync(self) -> None:
         """Have what was added on the disk."""
@@ -81,7 +92,7 @@ class Results:
                 path.unlink()
 
 
-def _records(file: BinaryIO) -> Iterator[bytes]:
+def _records(file: FileIO) -> Iterator[bytes]:
     """The frames from where the file stands, up to its end or to the first that isn't whole."""
     while True:
         head = file.read(CHECK_BYTES + desk.HEADER.size)

@@ -79,7 +79,8 @@ class Transfers:
     async def _serve(self) -> None:
         while True:
             try:
-                send = await asyncio.wait_for(self._out.get(), None if self._reading is None else KEEP_S)
+                async with asyncio.timeout(None if self._reading is None else KEEP_S):
+                    send = await self._out.get()
             except TimeoutError:
                 self._reading = None
                 continue
@@ -223,7 +224,8 @@ class Transfers:
                     holder, chunks = wanted
                     self.link.send("want", NO_TERM, BlobWant(job.blob.digest, chunks), holder)
                 try:
-                    await asyncio.wait_for(assembly.grew.wait(), QUIET_S)
+                    async with asyncio.timeout(QUIET_S):
+                        await assembly.grew.wait()
                     quiet_s = 0.0
                 except TimeoutError:
                     quiet_s += QUIET_S

@@ -97,7 +97,8 @@ class Worker:
                 while not self.waiting:
                     self._came.clear()
                     try:
-                        await asyncio.wait_for(self._came.wait(), self.idle_s)
+                        async with asyncio.timeout(self.idle_s):
+                            await self._came.wait()
                     except TimeoutError:
                         await self._end()
                 (self.current, frame), self._unwanted = self.waiting.popleft(), False
@@ -190,7 +191,8 @@ class Worker:
         if process.stdin is not None:
             process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), STOP_S if self.current is None else 0.1)
+            async with asyncio.timeout(STOP_S if self.current is None else 0.1):
+                await process.wait()
         except TimeoutError:
             _kill(process)
             await process.wait()

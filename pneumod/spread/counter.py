@@ -34,10 +34,11 @@ class Counter:
             Away: it isn't running, can't be understood, or stays away.
         """
         loop = asyncio.get_running_loop()
-        until_s = loop.time()
+        until_s: float | None = None  # it is waited for; None: it was never there
         while True:
             try:
                 reader, self._writer = await _connect(self.path)
+                until_s = until_s or loop.time() + RETURN_S
                 await self.say(self.bring)
                 while True:
                     frame = await _read(reader)
@@ -45,7 +46,7 @@ class Counter:
                     yield frame
             except (OSError, asyncio.IncompleteReadError) as error:
                 self._leave()
-                if loop.time() >= until_s:
+                if until_s is None or loop.time() >= until_s:
                     raise Away(_why(error)) from error
             except WireError as error:
                 raise Away(f"the daemon of this node can't be understood ({error})") from error

@@ -21,10 +21,11 @@ from pneumod.spread.counter import Away, Counter
 from pneumod.spread.ledger import Ledger, Outcome
 from pneumod.spread.plan import TRAVEL_BYTES
 from pneumod.spread.tally import Tally
-from pneumod.spread.worth import Cost, objection
+from pneumod.spread.worth import Cost, worth
 from pneumod.work import Skill
 
 STALL_S = 30  # without an answer from any node; then the rest is done at home
+PATIENCE_S = 2.0  # with an item that all wait for
 READERS = 4  # parcels that are read at one time
 MEASURED = 64  # items whose cost is kept
 
@@ -88,7 +89,7 @@ class Leg:
                     case Came() if frame.item in self.open:
                         self._take(frame, tally)
                     case Spent() if frame.item < len(self.items):
-                        self._weigh(frame)
+                        self._weigh(frame, tally)
 
     async def _give(self, counter: Counter) -> None:
         """Read the files that are asked for, the first ones first."""
@@ -105,7 +106,10 @@ class Leg:
         """
         while True:
             await self.ledger.until(lambda: self._blocks() in self.open)
-            self._end(self._blocks())
+            item = self._blocks()
+            await asyncio.sleep(PATIENCE_S)
+            if item in self.open and item == self._blocks():
+                self._end(item)
 
     def _blocks(self) -> int:
         """The item that others wait for; -1: they wait for none."""
@@ -144,10 +148,11 @@ class Leg:
                 self.ledger.keep(file)
         self.ledger.wake()
 
-    def _weigh(self, spent: Spent) -> None:
+    def _weigh(self, spent: Spent, tally: Tally) -> None:
         self._costs[spent.how].append(Cost(len(self.items[spent.item]), spent.parcel_bytes, spent.ms))
-        if (why := objection(self._costs["sent"], self._costs["worked"])) is not None:
-            raise Away(why)
+        tally.worth = worth(self._costs["sent"], self._costs["worked"])
+        if tally.worth is not None and not tally.worth.pays:
+            raise Away(f"sending doesn't pay: {tally.worth}")
 
 
 def read_parcel(paths: Sequence[Path]) -> bytes:

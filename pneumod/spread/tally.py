@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from pneumod.spread.worth import Worth
+
 HOME = -1  # in place of a node's id: this command itself
 
 
@@ -19,11 +21,16 @@ class Share(Struct):
 
 
 class Tally:
-    """The shares of all nodes, as they grow."""
+    """The shares of all nodes, as they grow.
+
+    Attributes:
+        worth: what sending an image costs, as far as it was measured.
+    """
 
     def __init__(self) -> None:
         self.shares: dict[int, Share] = {}
         self.files = 0
+        self.worth: Worth | None = None
         self._start_s = time.monotonic()
 
     @property
@@ -52,6 +59,8 @@ class Tally:
         for who, share in sorted(self.shares.items()):
             items = f" in {share.items:,} items" if share.items else ""
             yield f"  {_name(who)}: {share.files:,} images{items}, the last after {share.last_s:.1f} s"
+        if self.worth is not None:
+            yield f"  {self.worth}"
 
 
 def _name(who: int) -> str:

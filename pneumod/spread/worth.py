@@ -17,15 +17,30 @@ class Cost(NamedTuple):
     ms: float
 
 
-def objection(sent: Sequence[Cost], worked: Sequence[Cost]) -> str | None:
-    """Why the work should stay at home, with the figures; None while sending pays, or too little was measured."""
+class Worth(NamedTuple):
+    """Medians of one image."""
+
+    kb: float
+    sent_ms: float
+    worked_ms: float
+
+    @property
+    def pays(self) -> bool:
+        return self.sent_ms < self.worked_ms
+
+    def __str__(self) -> str:
+        return (
+            f"an image of {self.kb:.0f} kB costs {self.sent_ms:.1f} ms to send, "
+            f"and {self.worked_ms:.1f} ms to work on here"
+        )
+
+
+def worth(sent: Sequence[Cost], worked: Sequence[Cost]) -> Worth | None:
+    """What sending is worth; None while too little was measured."""
     if len(sent) < LEAST or len(worked) < LEAST:
         return None
-    sent_ms, worked_ms = (median(cost.ms / cost.files for cost in costs) for costs in (sent, worked))
-    if sent_ms < worked_ms:
-        return None
-    size_kb = median(cost.bytes / cost.files for cost in sent) / 1000
-    return (
-        f"sending doesn't pay: an image of {size_kb:.0f} kB costs {sent_ms:.1f} ms to send, "
-        f"and {worked_ms:.1f} ms to work on here"
+    return Worth(
+        median(cost.bytes / cost.files for cost in sent) / 1000,
+        median(cost.ms / cost.files for cost in sent),
+        median(cost.ms / cost.files for cost in worked),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import pytest
 from pneumod.config import BrokerConfig, DataConfig, LogConfig, NodeConfig
 from pneumod.errors import DataError
 from pneumod.images import index
+from pneumod.images.cache import open_cache
 from pneumod.images.dataset import Dataset, prepare
 from pneumod.images.load import read_picture
 from pneumod.images.pool import DIED, Pool
@@ -150,6 +152,22 @@ def test_the_pixels_of_a_dataset_stay_while_files_change(tmp_path: Path) -> None
         path.unlink() if "person0_" not in path.name else os.utime(path, (1, 1))
     prepare(node(tmp_path), SMALL)  # which copies the array without its holes
     assert (first.train.pixels[:] == pixels).all()
+
+
+def test_a_process_that_has_the_cache_open_is_waited_for(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", 3, 3)
+    with ExitStack() as other:
+        other.enter_context(open_cache(tmp_path / "state" / "cache", SMALL, print))
+        reports: list[float] = []
+
+        def watch(fraction: float, images_per_s: float) -> None:
+            reports.append(images_per_s)
+            other.close()
+
+        dataset = prepare(node(tmp_path), SMALL, watch)
+    assert len(dataset.train.names) + len(dataset.val.names) == 6
+    assert reports[0] == 0.0, "a sign of life while it waits"
+    assert len(reports) == 1 + 6
 
 
 def test_files_that_cannot_be_read_are_set_aside_with_the_reason(tmp_path: Path) -> None:

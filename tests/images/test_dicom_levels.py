@@ -27,6 +27,7 @@ def lut(data: list[int], bits: int, first: int = 0) -> list[Dataset]:
     return [item]
 
 
+@pytest.mark.filterwarnings("ignore:overflow")  # in pydicom's sigmoid
 @pytest.mark.parametrize("function", [None, "LINEAR", "LINEAR_EXACT", "SIGMOID"])
 @pytest.mark.parametrize(("centre", "width"), [(2048, 4096), (1000, 400), (3000, 1), (50, 333.5)])
 @pytest.mark.parametrize("slope", [None, 1, 2.5])

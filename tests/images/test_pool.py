@@ -124,6 +124,7 @@ def test_a_freeze_of_everything_is_nobodys_hang(tmp_path: Path) -> None:
     paths = write_images(tmp_path, [f"{i}_slow" for i in range(30)])
     code = (
         "import sys; from pathlib import Path; from tests.images.test_pool import SMALL, Wild\n"
+        "Wild.decode_s = 2.0\n"
         "with Wild(SMALL, 1) as pool:\n"
         "    for came in pool.map(map(Path, sys.argv[1:])): print(isinstance(came, str), flush=True)"
     )
@@ -131,11 +132,13 @@ def test_a_freeze_of_everything_is_nobodys_hang(tmp_path: Path) -> None:
         assert process.stdout is not None
         first = process.stdout.readline()
         (decoder,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        time.sleep(0.2)  # so that it is waiting for the decoder
         for pid in (int(decoder), process.pid):
             os.kill(pid, signal.SIGSTOP)
-        time.sleep(2.5)
-        for pid in (process.pid, int(decoder)):
-            os.kill(pid, signal.SIGCONT)
+        time.sleep(3.5)
+        os.kill(process.pid, signal.SIGCONT)
+        time.sleep(0.5)  # it sees how late it is, and nothing from the decoder
+        os.kill(int(decoder), signal.SIGCONT)
         assert [first, *process.stdout] == ["False\n"] * 30
 
 

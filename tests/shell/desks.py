@@ -102,6 +102,10 @@ class Front:
         self._persists += [one for one in self.node.step(event, 1_000_000) if isinstance(one, Persist)]
         self.fed.emit(event)
 
+    async def files(self, batch: str, item: int | None) -> bytes:
+        async with self.desk.files(batch, item) as data:
+            return data
+
     async def count(self, *items: int) -> None:
         """Deliver items, and have the state say that they are done, as the core does."""
         await self.persist()

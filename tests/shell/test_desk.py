@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pneumod.shell.desk import Over
 from pneumod.shell.store import Store
 from pneumod.work import Offer
 from tests.shell.desks import BRING, HEAD, came, command, files, front
+from tests.shell.parts import LIMIT_S
 
 NAME = BRING.batch
 
@@ -22,8 +24,8 @@ async def test_a_batch_from_its_offer_to_its_end(tmp_path: Path) -> None:
     async with front(tmp_path) as one, command(tmp_path, BRING) as its:
         assert await its.hear() == Accepted(1, (1, 2))
         assert one.fed.of(ev.Offered) == [ev.Offered(NAME, "preprocess", 8)]
-        assert await one.desk.files(NAME, None) == HEAD
-        wanted = [asyncio.create_task(one.desk.files(NAME, item)) for item in (3, 5, 3)]
+        assert await one.files(NAME, None) == HEAD
+        wanted = [asyncio.create_task(one.files(NAME, item)) for item in (3, 5, 3)]
         assert await its.hears(2) == [Need(3), Need(5)], "each is asked for once"
         its.say(Give(5, files(5)), Give(3, files(3)))
         assert await asyncio.gather(*wanted) == [files(3), files(5), files(3)]
@@ -38,14 +40,14 @@ async def test_a_batch_from_its_offer_to_its_end(tmp_path: Path) -> None:
         assert list((tmp_path / "results").iterdir()) == [], "nothing is kept of it"
         assert not one.desk.wants(NAME, 3)
         with pytest.raises(Over):
-            await one.desk.files(NAME, 3)
+            await one.files(NAME, 3)
 
 
 async def test_a_command_that_is_killed_withdraws_its_batch_and_another_may_come(tmp_path: Path) -> None:
     async with front(tmp_path) as one:
         async with command(tmp_path, BRING) as its:
             await its.hear()
-            waiting = asyncio.create_task(one.desk.files(NAME, 1))
+            waiting = asyncio.create_task(one.files(NAME, 1))
             assert await its.hear() == Need(1)
         await one.fed.until(ev.Withdrawn)
         with pytest.raises(Over):
@@ -76,11 +78,11 @@ async def test_a_batch_that_is_over_is_not_begun_again_under_its_name(tmp_path: 
 async def test_files_that_nobody_asked_for_are_let_go_and_those_of_a_done_item_too(tmp_path: Path) -> None:
     async with front(tmp_path) as one, command(tmp_path, BRING, Give(2, b"unasked")) as its:
         await its.hear()
-        wanted = asyncio.create_task(one.desk.files(NAME, 2))
+        wanted = asyncio.create_task(one.files(NAME, 2))
         assert await its.hear() == Need(2)
         its.say(Give(2, files(2)))
         assert await wanted == files(2)
-        waiting = asyncio.create_task(one.desk.files(NAME, 4))
+        waiting = asyncio.create_task(one.files(NAME, 4))
         assert await its.hear() == Need(4)
         for item in (2, 4):
             await one.desk.deliver(came(item))
@@ -95,14 +97,34 @@ async def test_the_files_in_memory_are_bounded(tmp_path: Path, monkeypatch: pyte
     async with front(tmp_path) as one, command(tmp_path, BRING) as its:
         await its.hear()
         for item in range(4):
-            wanted = asyncio.create_task(one.desk.files(NAME, item))
+            wanted = asyncio.create_task(one.files(NAME, item))
             assert await its.hear() == Need(item)
             its.say(Give(item, bytes(1_000)))
             await wanted
         assert list(one.desk._parcels) == [2, 3]
-        again = asyncio.create_task(one.desk.files(NAME, 0))
+        again = asyncio.create_task(one.files(NAME, 0))
         assert await its.hear() == Need(0)
         again.cancel()
+
+
+async def test_while_too_much_is_used_no_more_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pneumod.shell.desk.CACHE_BYTES", 2_500)
+    async with front(tmp_path) as one, command(tmp_path, BRING) as its, contextlib.AsyncExitStack() as uses:
+        await its.hear()
+        for item in range(3):
+            using = asyncio.create_task(uses.enter_async_context(one.desk.files(NAME, item)))
+            assert await its.hear() == Need(item)
+            its.say(Give(item, bytes(1_000)))
+            await using
+        wanted = asyncio.create_task(one.files(NAME, 3))
+        assert await its.hear() == Need(3)
+        its.say(Give(3, bytes(1_000)))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(wanted), 0.2)
+        await uses.aclose()
+        assert await asyncio.wait_for(wanted, LIMIT_S) == bytes(1_000)
+        assert len(one.desk._parcels) == 2
+        assert not one.desk._users
 
 
 # ---- which batches are spread ----

@@ -8,14 +8,17 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pneumod.broker.embedded import free_port
 from pneumod.bus import Connection
 from pneumod.core.events import Connected, Disconnected
 from pneumod.demo.cluster import Broker
+from pneumod.errors import BusError
 from pneumod.messages import NO_TERM, Card
 from pneumod.shell import link as link_module
 from pneumod.shell.link import Link
+from pneumod.work import Done, Taken
 from tests.shell.parts import LIMIT_S, Events, connection, new_broker, running, serving, wire
 from tests.shell.parts import first as hear
 from tests.shell.test_link import new_link, off_the_loop, started
@@ -84,6 +87,38 @@ async def test_all_meet_on_the_second_when_the_first_stays_away_and_return_when_
         await meet(nodes, first)
         for link, events in nodes:
             assert (link.number, len(events.of(Disconnected))) == (3, 2)
+
+
+async def test_each_connection_says_whether_the_broker_is_of_the_nodes_site(
+    tmp_path: Path, brokers: tuple[Broker, Broker], hurried: None
+) -> None:
+    """What may hold parts of images is dropped on the second, also what was meant for the first."""
+    first, second = brokers
+    link, events = new_link(tmp_path, 1, first.port, second.port)
+    here, there = link.config.brokers
+    link.config = replace(link.config, brokers=(replace(here, site=link.config.site), replace(there, site="elsewhere")))
+    done = Done("batch-1", 3, b"pixels")
+    async with running(started(link)), connection(second.port, "2") as other:
+        await other.subscribe(["done", "taken"])
+        assert await events.until(Connected) == [Connected(1, True)]
+        await off_the_loop(first.stop)
+        await events.until(Disconnected)
+        assert not link.at_home
+        link.send("done", NO_TERM, done, "2")
+        assert await events.until(Connected, 2) == [Connected(1, True), Connected(2, False)]
+        link.send("done", NO_TERM, done, "2")
+        link.send("taken", NO_TERM, Taken("batch-1", 3), "2")
+        with pytest.raises(BusError):
+            await link.publish_bulk("done", NO_TERM, done, "2")
+        assert (await hear(other, "taken")).envelope.message == Taken("batch-1", 3)
+        await off_the_loop(first.start)
+        assert (await events.until(Connected, 3))[-1] == Connected(3, True)
+        async with connection(first.port, "2") as back:
+            await back.subscribe(["done"])
+            link.send("done", NO_TERM, done, "2")
+            assert (await hear(back, "done")).envelope.message == done
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(hear(other, "done"), 0.2)
 
 
 async def test_a_short_restart_of_the_first_scatters_nobody(tmp_path: Path, brokers: tuple[Broker, Broker]) -> None:

@@ -119,13 +119,16 @@ async def test_a_command_that_takes_its_time_is_asked_once(start: Start, monkeyp
         assert isinstance(await its.hear(), Spent)
 
 
-async def test_the_end_of_a_batch_ends_what_is_being_sent(start: Start) -> None:
+async def test_the_end_of_a_batch_is_told_at_once_to_those_who_wait_for_files(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pneumod.shell.parcels.QUIET_S", 60.0)  # nobody asks again
     async with start(1) as owner, start(2) as worker:
         async with batch_at(owner) as its:
             getting = asyncio.create_task(worker.parcels.get(1, NAME, 3))
             assert await its.hear() == Need(3)
-        await owner.events.when(lambda: not owner.parcels._pending)
         await worker.events.when(lambda: any(isinstance(one.envelope.message, Taken) for one in worker.heard))
+        assert not owner.parcels._pending
         getting.cancel()
 
 

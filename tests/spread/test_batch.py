@@ -1,4 +1,4 @@
-"""The command's side of a batch: a pretended daemon asks, answers in any order, dies, refuses."""
+"""A batch on its way: a pretended daemon asks, answers in any order, dies, comes back."""
 
 from __future__ import annotations
 
@@ -6,67 +6,17 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
-from pneumod import parcel
-from pneumod.desk import Came, Refused, Spent
-from pneumod.errors import DataError
-from pneumod.parcel import Answer, Answers, Head
-from pneumod.spread import batch, counter, leg
+from pneumod.desk import Came
+from pneumod.parcel import Head
+from pneumod.spread import batch, leg
 from pneumod.spread.batch import Batch
 from pneumod.spread.ledger import Outcome
 from pneumod.spread.leg import Task
-from pneumod.spread.plan import TRAVEL_BYTES
 from pneumod.spread.tally import HOME
-from pneumod.spread.worth import LEAST
-from tests.spread.desk import PIXELS, PREPARATION, Script, Talk, answer, desk
-
-
-class Command:
-    """What the command did: which files at home, what it said."""
-
-    def __init__(self, folder: Path, files: int) -> None:
-        self.paths = [folder / f"{number:03}.png" for number in range(files)]
-        for number, path in enumerate(self.paths):
-            cv2.imwrite(str(path), np.full((40, 30), number % 256, np.uint8))
-        self.socket = folder / "desk.sock"
-        self.said: list[str] = []
-        self.at_home: list[Path] = []
-        self.batch: Batch
-
-    def home(self, paths: Iterable[Path]) -> Iterator[Outcome]:
-        for path in paths:
-            self.at_home.append(path)
-            yield outcome(path)
-
-    async def run(self) -> list[Outcome]:
-        task = Task("preprocess", Head(PREPARATION), PIXELS, self.home)
-        self.batch = Batch(self.paths, task, 3, self.socket, self.said.append)
-        return await asyncio.to_thread(lambda: list(self.batch.outcomes()))
-
-    async def against(self, *scripts: Script) -> list[Talk]:
-        """Run against a daemon; what comes of the files is what would come of them at home."""
-        async with desk(self.socket, scripts) as talks:
-            assert await self.run() == [outcome(path) for path in self.paths]
-        return talks
-
-
-def outcome(path: Path) -> Outcome:
-    try:
-        return answer(path)
-    except DataError as error:
-        return str(error)
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Command:
-    return Command(tmp_path, 12)
-
-
-def each(talk: Talk) -> range:
-    return range(talk.bring.items)
+from tests.spread.command import Command, each, outcome
+from tests.spread.desk import PIXELS, PREPARATION, Talk, desk
 
 
 async def test_answers_in_any_order_come_out_in_the_order_of_the_files(command: Command) -> None:
@@ -111,97 +61,24 @@ async def test_a_daemon_that_was_restarted_goes_on_with_the_same_batch(command: 
     assert {who: share.files for who, share in command.batch.tally.shares.items()} == {1: 5, 2: 7}
 
 
-async def test_without_a_daemon_all_is_done_at_home(command: Command) -> None:
-    assert await command.run() == [outcome(path) for path in command.paths]
-    assert command.said == ["the daemon of this node isn't running; 12 of 12 images are done here"]
-
-
-async def test_a_socket_that_nobody_serves_is_no_daemon(command: Command) -> None:
-    server = await asyncio.start_unix_server(lambda _, __: None, command.socket)
-    server.close()
-    await server.wait_closed()
-    assert len(await command.run()) == 12
-    assert command.said == ["the daemon of this node isn't running; 12 of 12 images are done here"]
-
-
-def test_a_site_of_one_node_has_nobody_to_spread_to(command: Command) -> None:
-    task = Task("preprocess", Head(PREPARATION), PIXELS, command.home)
-    assert len(list(Batch(command.paths, task, 1, command.socket, command.said.append).outcomes())) == 12
-    assert command.said == ["the roster names no other node of this site; 12 of 12 images are done here"]
-
-
-async def test_a_refusal_in_the_middle_keeps_the_rest_at_home(command: Command) -> None:
-    async def refuses(talk: Talk) -> None:
-        for item in range(4):
-            await talk.do(item)
-        await talk.say(Refused("this broker is not of the site"))
-
-    await command.against(refuses)
-    assert command.at_home == command.paths[4:]
-    assert command.said == ["this broker is not of the site; 8 of 12 images are done here"]
-
-
-async def test_a_daemon_that_stays_away_is_given_up(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counter, "RETURN_S", 0.5)
-
-    async def dies(talk: Talk) -> None:
-        await talk.do(0)
+async def test_a_daemon_that_dies_before_it_says_anything_is_waited_for(command: Command) -> None:
+    async def kill(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.close()
         command.socket.unlink()
-        talk.kill()
+        writer.transport.abort()
+        killed.set()
 
-    await command.against(dies)
-    assert command.at_home == command.paths[1:]
-    assert command.said == ["the daemon of this node isn't running; 11 of 12 images are done here"]
-
-
-async def test_a_site_that_answers_nothing_is_given_up(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leg, "STALL_S", 1)
-
-    async def sleeps(talk: Talk) -> None:
-        await talk.parcel(0)
-
-    await command.against(sleeps)
-    assert command.said == ["no node answered for 1 s; 12 of 12 images are done here"]
-
-
-async def test_what_other_nodes_could_not_do_is_done_at_home(command: Command) -> None:
-    """A reason, an answer of another size, bytes that are no answers, too few of them, a failure."""
-    good = answer(command.paths[0])
-    small = Answer(good.facts, pixels=b"\0" * (PIXELS - 1))
-    scored = Answer(good.facts, probability=0.5)
-    bad = [
-        *(parcel.pack(Answers((one,))) for one in ("the decoder hung", small, scored)),
-        parcel.pack(Answers((good, good))),
-        b"nonsense",
-    ]
-
-    async def fails(talk: Talk) -> None:
-        for item, data in enumerate(bad):
-            await talk.say(Came(item, data, 2))
-        await talk.say(Came(len(bad), b"", 2, failed="its disk is full"))
-        for item in range(len(bad) + 1, talk.bring.items):
-            await talk.do(item)
-
-    await command.against(fails)
-    assert sorted(command.at_home) == command.paths[:6]
-
-
-async def test_what_must_not_travel_stays_at_home(command: Command) -> None:
-    """An empty place in the parcel tells nothing of it."""
-    command.paths[0].unlink()
-    command.paths[1].write_bytes(b"no image")
-    with command.paths[2].open("wb") as large:
-        large.truncate(TRAVEL_BYTES + 1)
-
-    async def looks(talk: Talk) -> None:
-        assert [(await talk.parcel(item)).files for item in range(1)] == [(b"",)]
+    async def works(talk: Talk) -> None:
         for item in each(talk):
             await talk.do(item)
 
-    (talk,) = await command.against(looks)
-    assert talk.bring.items == 10, "neither what isn't there nor what is too large is offered"
-    assert sorted(command.at_home) == command.paths[:3]
-    assert command.said == []
+    killed = asyncio.Event()
+    server = await asyncio.start_unix_server(kill, command.socket)
+    running = asyncio.create_task(command.run())
+    await killed.wait()
+    async with desk(command.socket, [works]):
+        await running
+    assert command.at_home == []
 
 
 async def test_a_file_is_sent_without_its_comments(command: Command) -> None:
@@ -215,23 +92,6 @@ async def test_a_file_is_sent_without_its_comments(command: Command) -> None:
             await talk.do(item)
 
     await command.against(looks)
-
-
-async def test_the_rest_stays_at_home_when_sending_costs_more_than_doing(command: Command) -> None:
-    async def measures(talk: Talk) -> None:
-        for item in range(LEAST):
-            await talk.do(item)
-        for item in range(LEAST):
-            await talk.say(Spent("worked", item, 1000, 2.0))
-            await talk.say(Spent("sent", item, 1000, 3.0))
-
-    (talk,) = await command.against(measures)
-    assert talk.ended.is_set()
-    assert command.at_home == command.paths[LEAST:]
-    assert command.said == [
-        "sending doesn't pay: an image of 1 kB costs 3.0 ms to send, and 2.0 ms to work on here; "
-        "8 of 12 images are done here"
-    ]
 
 
 async def test_many_items_are_offered_batch_after_batch(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,6 +124,7 @@ async def test_an_interrupted_command_withdraws_its_batch(command: Command) -> N
 async def test_memory_is_bounded_while_one_item_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The nodes that hold items too far ahead wait; then what all wait for is done at home."""
     monkeypatch.setattr(batch, "WINDOW_BYTES", 0)
+    monkeypatch.setattr(leg, "PATIENCE_S", 0.2)
     command = Command(tmp_path, 200)
     most_waiting = 0
 
@@ -286,10 +147,21 @@ async def test_memory_is_bounded_while_one_item_does_not_come(tmp_path: Path, mo
     assert command.batch.tally.shares[HOME].files == len(command.at_home)
 
 
-def test_a_fault_at_home_ends_the_command(command: Command) -> None:
-    def home(paths: Iterable[Path]) -> Iterator[Outcome]:
-        raise DataError("no model")
+async def test_a_slow_reader_holds_the_others_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "WINDOW_BYTES", 0)
+    command = Command(tmp_path, 300)
 
-    task = Task("preprocess", Head(PREPARATION), PIXELS, home)
-    with pytest.raises(DataError, match="no model"):
-        list(Batch(command.paths, task, 3, command.socket, command.said.append).outcomes())
+    async def all_at_once(talk: Talk) -> None:
+        await asyncio.gather(*(talk.do(item) for item in each(talk)))
+
+    task = Task("preprocess", Head(PREPARATION), PIXELS, command.home)
+    command.batch = Batch(command.paths, task, 3, command.socket, command.said.append)
+    async with desk(command.socket, [all_at_once]) as talks:
+        outcomes = command.batch.outcomes()
+        got = [await asyncio.to_thread(next, outcomes)]
+        given = [item for item, future in talks[0].given.items() if future.done()]
+        assert len(given) < len(command.batch.items)
+        ledger = command.batch.ledger
+        assert all(command.batch.items[item][0] < ledger.next + ledger.window for item in given)
+        got += await asyncio.to_thread(list, outcomes)
+    assert got == [outcome(path) for path in command.paths]

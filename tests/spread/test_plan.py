@@ -10,7 +10,7 @@ from pneumod import parcel
 from pneumod.desk import Came, pack_frame
 from pneumod.parcel import MAX_FILES, Answer, Answers, Facts
 from pneumod.spread.plan import ITEM_BYTES, TRAVEL_BYTES, most_files, plan
-from pneumod.spread.worth import LEAST, Cost, objection
+from pneumod.spread.worth import LEAST, Cost, worth
 from pneumod.work import DATA_BYTES, PARCEL_BYTES
 
 FACTS = Facts(2**31, 2**31, 255.0, 255.0)
@@ -68,11 +68,18 @@ def test_what_comes_of_an_item_fits_into_one_message() -> None:
 def test_sending_pays_while_it_costs_less_than_doing() -> None:
     cheap = [Cost(files, 300_000 * files, 2.0 * files) for files in range(1, LEAST + 1)]
     dear = [Cost(files, 300_000 * files, 9.0 * files) for files in range(1, LEAST + 1)]
-    assert objection(sent=cheap, worked=dear) is None
-    assert objection(sent=dear, worked=cheap) == (
-        "sending doesn't pay: an image of 300 kB costs 9.0 ms to send, and 2.0 ms to work on here"
-    )
-    assert objection(sent=dear[1:], worked=cheap) is None, "too little was measured"
-    assert objection(sent=dear, worked=cheap[1:]) is None
-    odd = [Cost(1, 300_000, 1000.0), *cheap]
-    assert objection(sent=odd, worked=dear) is None, "one that was held up decides nothing"
+    good, bad = worth(sent=cheap, worked=dear), worth(sent=dear, worked=cheap)
+    assert good is not None
+    assert good.pays
+    assert bad is not None
+    assert not bad.pays
+    assert str(bad) == "an image of 300 kB costs 9.0 ms to send, and 2.0 ms to work on here"
+    odd = worth(sent=[Cost(1, 300_000, 1000.0), *cheap], worked=dear)
+    assert odd is not None
+    assert odd.pays, "one that was held up decides nothing"
+
+
+def test_nothing_is_decided_by_a_few() -> None:
+    costs = [Cost(1, 1000, 1.0)] * LEAST
+    assert worth(costs[1:], costs) is None
+    assert worth(costs, costs[1:]) is None
