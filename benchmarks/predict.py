@@ -1,6 +1,6 @@
 """`pneumod predict` beside a loop without it: the network alone, whole folders, and one image from a cold start.
 
-    python benchmarks/predict.py FOLDER [--runs 5] [--repeat 8]
+    python benchmarks/predict.py FOLDER [--runs 5] [--repeat 24]
 
 FOLDER has X-rays as files (JPEG or PNG), at their native size. Three tables:
   1. The network: pixels that are ready -> answers, by Predictor and by the same interpreter in a bare loop.
@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=int, default=5, help="of each side")
-    parser.add_argument("--repeat", type=int, default=8, help="times that each file stands in the folder of table 2")
+    parser.add_argument("--repeat", type=int, default=24, help="times that each file stands in the folder of table 2")
     arguments = parser.parse_args()
     file = load_model(PACKAGED)
     files = list(image_files(arguments.folder))

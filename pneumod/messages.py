@@ -179,7 +179,9 @@ class Card(Struct, frozen=True):
     counts: ClassCounts | None = None  # where the config shares them with others than the master
 
 
-Activity = Literal["starting", "preparing", "idle", "fetching", "training", "scoring", "aggregating", "exporting"]
+Activity = Literal[
+    "starting", "preparing", "idle", "fetching", "training", "scoring", "aggregating", "exporting", "working"
+]  # working: on items of its site
 
 
 class Beat(Struct, frozen=True):

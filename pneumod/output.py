@@ -22,7 +22,7 @@ from pneumod.parcel import Answer
 
 Label = Literal["NORMAL", "PNEUMONIA"]
 
-FIELDS = ("path", "label", "probability", "threshold", "model", "warnings", "error", "notice")
+FIELDS = ("path", "label", "probability", "threshold", "model", "warnings", "error", "about", "notice")
 
 
 class Terms(NamedTuple):
@@ -102,6 +102,11 @@ def as_words(result: Result | NoAnswer) -> str:
     )
 
 
+def notices(card: ModelCard) -> list[str]:
+    """What is said once beside all results of a model."""
+    return [*([f"The model was trained on: {card.about}"] if card.about else []), RESEARCH_ONLY]
+
+
 def as_json(result: Result | NoAnswer) -> str:
     return msgspec.json.encode(result).decode()
 
@@ -109,9 +114,10 @@ def as_json(result: Result | NoAnswer) -> str:
 def as_row(result: Result | NoAnswer) -> tuple[str, ...]:
     """The values of FIELDS."""
     if isinstance(result, NoAnswer):
-        return (result.path, "", "", "", "", "", result.error, "")
+        return (result.path, *[""] * 5, result.error, "", "")
     numbers = f"{result.probability:.6f}", f"{result.threshold:.6f}"
-    return (result.path, result.label, *numbers, result.model, "; ".join(result.warnings), "", result.notice)
+    more = "; ".join(result.warnings), "", result.about or "", result.notice
+    return (result.path, result.label, *numbers, result.model, *more)
 
 
 def csv_line(values: Iterable[str]) -> str:

@@ -108,7 +108,7 @@ class ResultsFile:
             (row,) = csv.reader([line.decode()], strict=True)
         except (csv.Error, ValueError):
             row = []
-        if len(row) != len(COLUMNS) or (number == 1) != (line == HEADER):
+        if len(row) != len(COLUMNS) or (number == 1) != (tuple(row) == COLUMNS):
             what = "it has other columns." if number == 1 else f"line {number} is none of ours; was it edited?"
             raise DataError(f"{self.path}: {what} Name another file with --out")
         if number > 1:

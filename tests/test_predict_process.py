@@ -60,11 +60,11 @@ def test_results_stream_and_ctrl_c_ends_it_with_what_was_done(tmp_path: Path) ->
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
+    assert process.stderr is not None
     first = json.loads(process.stdout.readline())
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the decoders too
-    out, err = process.communicate(timeout=20)
-    assert process.returncode == 130
-    lines = out.splitlines()
+    lines, err = process.stdout.read().splitlines(), process.stderr.read()
+    assert process.wait(timeout=20) == 130
     assert [first["path"], *(json.loads(line)["path"] for line in lines)] == [
         str(folder / f"{index:04}.png") for index in range(len(lines) + 1)
     ]

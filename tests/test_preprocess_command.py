@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,13 +35,13 @@ def write_images(folder: Path, names: list[str]) -> None:
         cv2.imwrite(str(folder / f"{name}.png"), random.integers(0, 256, (40, 50), np.uint8))
 
 
-def summary(capsys: pytest.CaptureFixture[str], *options: object) -> dict[str, object]:
+def summary(capsys: pytest.CaptureFixture[str], *options: object) -> dict[str, Any]:
     main(["preprocess", "--json", *map(str, options)])
-    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
 
-def counts(found: dict[str, object]) -> list[object]:
+def counts(found: dict[str, Any]) -> list[int]:
     return [found[name] for name in ("images", "prepared", "already_there")]
 
 
@@ -66,13 +67,15 @@ def test_a_folder_of_any_shape_is_prepared_once(tmp_path: Path, capsys: pytest.C
 def test_reasons_of_files_set_aside_are_told_every_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_images(tmp_path / "x", ["a"])
     (tmp_path / "x" / "empty.dcm").touch()
+    (tmp_path / "x" / "red\x1b[31m\n.png").touch()
     for prepared in (1, 0):
         assert main(["preprocess", str(tmp_path / "x"), "--out", str(tmp_path / "c")]) == 1
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0].startswith(f"2 images: {prepared} prepared")
+        assert lines[0].startswith(f"3 images: {prepared} prepared")
+        assert lines[2] == f"  set aside: {tmp_path}/x/red\\x1b[31m\\n.png: the file is empty"
         assert lines[1] == f"  set aside: {tmp_path}/x/empty.dcm: the file is empty"
     found = summary(capsys, tmp_path / "x", "--out", tmp_path / "c")
-    assert found["set_aside"] == [{"path": f"{tmp_path}/x/empty.dcm", "reason": "the file is empty"}]
+    assert found["set_aside"][:1] == [{"path": f"{tmp_path}/x/empty.dcm", "reason": "the file is empty"}]
 
 
 def test_the_default_cache_is_the_users(
@@ -81,7 +84,7 @@ def test_the_default_cache_is_the_users(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     for name in ("one/x", "two/x"):
         write_images(tmp_path / name, ["a"])
-    one, two = (Path(str(summary(capsys, tmp_path / name)["cache"])) for name in ("one/x", "two/x"))
+    one, two = (Path(summary(capsys, tmp_path / name)["cache"]) for name in ("one/x", "two/x"))
     assert one != two
     assert one.parent == two.parent == tmp_path / "home" / "pneumod"
     monkeypatch.chdir(tmp_path / "one")
@@ -199,5 +202,5 @@ def test_real_x_rays_and_dicom_files(cxr: Path, tmp_path: Path, capsys: pytest.C
     found = summary(capsys, cxr / "dicom", "--out", tmp_path / "c")
     forced = summary(capsys, cxr / "dicom", "--out", tmp_path / "c", "--force")
     assert found["images"] == forced["images"]
-    assert int(str(forced["prepared"])) > int(str(found["prepared"])) > 0, "--force takes more, in a cache of its own"
+    assert forced["prepared"] > found["prepared"] > 0, "--force takes more, in a cache of its own"
     assert counts(summary(capsys, cxr / "dicom", "--out", tmp_path / "c"))[1:] == [0, found["prepared"]]

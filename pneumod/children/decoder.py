@@ -30,6 +30,8 @@ from pneumod.images.picture import Picture
 from pneumod.images.pool import INSIDE, MAX_PATH_BYTES, PREPARED, READY, SET_ASIDE
 from pneumod.images.prepare import least_px, prepare_pixels
 
+MEMORY_BYTES = 3 * 1024**3  # the largest pictures that are taken need 2
+
 Read = Callable[[Path | bytes, int, bool], Picture]
 
 
@@ -42,6 +44,8 @@ def start(read: Read = read) -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pool's process
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold a patient's picture
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends, a decoder is to die, not the daemon
     with socket.socket(fileno=int(sys.argv[1])) as pool, suppress(BrokenPipeError, ConnectionResetError):
         _serve(pool, read)  # until the pool has gone
 

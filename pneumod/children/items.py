@@ -1,13 +1,12 @@
-"""The child of a daemon that does work items: their files become pixels, or probabilities. LiteRT, no TensorFlow.
+"""A child of a daemon that does work items: their files become pixels, or probabilities. LiteRT, no TensorFlow.
 
-Started as `python -m pneumod.children.items --config NODE.yaml`. It is a child of its own, so that an item waits for no
-round, and no round for an item.
+Started as `python -m pneumod.children.items --config NODE.yaml`. Items have children of their own, so that they wait for
+no round, and no round for them.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import msgspec
 
 from pneumod import parcel
 from pneumod.blobs import digest_of
-from pneumod.children.protocol import Errand, Tell, claim_stdout, serve_errands, throttled
+from pneumod.children.protocol import Errand, Tell, claim_stdout, item_children, serve_errands, throttled
 from pneumod.config import load
 from pneumod.core.jobs import Worked
 from pneumod.errors import ModelError
@@ -89,8 +88,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
     frames = claim_stdout()
-    config = load(parser.parse_args().config, need_data=False)
-    serve_errands(frames, Items(config.threads or len(os.sched_getaffinity(0))).handle)
+    _, cores = item_children(load(parser.parse_args().config, need_data=False).threads)
+    serve_errands(frames, Items(cores).handle)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from pneumod.children.protocol import Note, Progress, Tell, claim_stdout, serve,
 from pneumod.config import NodeConfig, load
 from pneumod.core.jobs import Check, Checked, Close, Job, Outcome, Prepare, Prepared
 from pneumod.images.dataset import prepare
-from pneumod.images.load import printable
 from pneumod.learning.close import check_update, close_round
+from pneumod.output import name_of
 
 
 class Light:
@@ -42,7 +42,7 @@ class Light:
 
         dataset = prepare(self.config, job.preparation, throttled(tell, "preparing"), warn)
         for path, reason in dataset.skipped:
-            warn(f"{printable(path)}: set aside: {reason}")
+            warn(f"{name_of(path)}: set aside: {reason}")
         return Prepared(dataset.counts, len(dataset.skipped))
 
 

@@ -32,6 +32,8 @@ HEADER = struct.Struct("<I")
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 NICENESS = 5
 PROGRESS_S = 0.25  # the least time between two reports
+CORES_A_CHILD = 1  # x
+MAX_CHILDREN = 8
 
 
 class Progress(Struct, frozen=True, tag=True):
@@ -86,6 +88,13 @@ def unpack_errand(body: bytes) -> Errand:
 
 def unpack_frame(body: bytes) -> Frame:
     return msgspec.convert(wire.unpack(body), Frame, builtin_types=(bytes,))  # type: ignore[no-any-return]
+
+
+def item_children(threads: int) -> tuple[int, int]:
+    """How many children do work items, and how many processor cores each has. `threads` of a config: 0 is all."""
+    cores = threads or len(os.sched_getaffinity(0))
+    children = min(max(1, cores // CORES_A_CHILD), MAX_CHILDREN)
+    return children, -(-cores // children)
 
 
 def die_with_parent() -> None:

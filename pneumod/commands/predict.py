@@ -10,14 +10,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pneumod import RESEARCH_ONLY
 from pneumod.errors import ConfigError, DataError
 from pneumod.imagefile import IMAGE_SUFFIXES, is_dicom_file
 from pneumod.images.pool import Pool
 from pneumod.learning.classify import Seen, classify
 from pneumod.learning.predict import Predictor, find_model
 from pneumod.maps import Maps
-from pneumod.output import Output, Result, Tally, Terms, result_of
+from pneumod.output import Output, Result, Tally, Terms, notices, result_of
 from pneumod.progress import bar
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         if args.cluster and node is not None:
             tally = _predict_together(args, node, terms, pool, predictor)
         else:
-            tally = _predict(args, terms, classify(files_of(args.images), pool, predictor, args.batch), maps)
+            tally = _predict(args, terms, classify(files_of(args.images), pool, predictor), maps)
     if node is not None:
         _record(node, f"{tally.images} images, {tally.failed} failed, model {file.card.name}")
     return tally.exit_code
@@ -71,7 +70,7 @@ def _predict_together(
     from pneumod.spread.site import Site
 
     site = Site(node)
-    with closing(site.classified(list(files_of(args.images)), pool, predictor, args.batch)) as answered:
+    with closing(site.classified(list(files_of(args.images)), pool, predictor)) as answered:
         return _predict(args, terms, answered, None, site.brief)
 
 
@@ -111,9 +110,7 @@ def _predict(
     if folders:
         print(f"{tally}; {tally.brief()}", file=sys.stderr)
     if not args.json:
-        if terms.card.about:
-            print(f"The model was trained on: {terms.card.about}", file=sys.stderr)
-        print(RESEARCH_ONLY, file=sys.stderr)
+        print(*notices(terms.card), sep="\n", file=sys.stderr)
     return tally
 
 

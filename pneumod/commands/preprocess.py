@@ -21,8 +21,8 @@ from pneumod.errors import ConfigError, DataError
 from pneumod.images.cache import Cache, open_cache
 from pneumod.images.dataset import cache_folder, fill, warn
 from pneumod.images.folders import image_files
-from pneumod.images.load import printable
 from pneumod.images.pool import Pool, Ready
+from pneumod.output import name_of
 from pneumod.progress import bar
 from pneumod.settings import Preparation
 
@@ -103,8 +103,8 @@ def _preprocess(
         for entry in cache.index.entries():
             rows += entry.row is not None
             if entry.reason is not None:
-                set_aside.append(SetAside(printable(entry.path), entry.reason))
-        return Summary(images, rows - before, before, set_aside, round(images_per_s, 1), printable(target))
+                set_aside.append(SetAside(name_of(entry.path), entry.reason))
+        return Summary(images, rows - before, before, set_aside, round(images_per_s, 1), name_of(target))
 
 
 def _source(

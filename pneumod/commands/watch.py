@@ -6,14 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from pneumod import RESEARCH_ONLY
 from pneumod.commands.predict import age_years
 from pneumod.images.arrivals import Arrival, Arrivals, stamp_of
 from pneumod.images.pool import Pool
 from pneumod.learning.classify import classify
 from pneumod.learning.predict import Predictor
 from pneumod.maps import Maps
-from pneumod.output import Output, Result, Tally, Terms, name_of, result_of
+from pneumod.output import Output, Result, Tally, Terms, name_of, notices, result_of
 from pneumod.results import ResultsFile
 
 
@@ -34,11 +33,12 @@ def watch(args: argparse.Namespace, terms: Terms, pool: Pool, predictor: Predict
 
         arrivals = Arrivals(folder, args.settle, args.poll, is_done, say)
         tally = Tally()
-        say(RESEARCH_ONLY)
+        for text in notices(terms.card):
+            say(text)
         say(f"watching {args.watch}, {len(results):,} files are done; Ctrl-C ends it")
         try:
             for due in arrivals.complete():
-                seen_all = classify([arrival.path for arrival in due], pool, predictor, args.batch)
+                seen_all = classify([arrival.path for arrival in due], pool, predictor)
                 for arrival, seen in zip(due, seen_all, strict=True):
                     if stamp_of(arrival.path) != arrival.stamp:  # it was written while it was read
                         arrivals.look(arrival.path, touched=True)

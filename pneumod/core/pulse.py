@@ -5,7 +5,7 @@ Each goes out every so often, and at once when what it tells has changed.
 
 from __future__ import annotations
 
-from pneumod.core.jobs import Check, Close, Export, Fetch, Initialise, Prepare, Train
+from pneumod.core.jobs import Check, Close, Export, Fetch, Initialise, Prepare, Train, Work
 from pneumod.core.state import State
 from pneumod.messages import Activity, Beacon, Beat, Card
 
@@ -21,6 +21,7 @@ ACTIVITIES: tuple[tuple[type, Activity], ...] = (  # of several jobs the first i
     (Export, "exporting"),
     (Fetch, "fetching"),
     (Prepare, "preparing"),
+    (Work, "working"),
 )
 
 

@@ -55,7 +55,7 @@ def open_cache(
     words = {"clahe": preparation.clahe, "crop": preparation.crop_borders, "force": force}
     stem = "-".join([str(preparation.image_size), *(word for word, is_so in words.items() if is_so)])
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _lock(folder / f"{stem}.lock"):
             cache = Cache(folder, stem, preparation.image_size, say)
             try:
@@ -82,7 +82,7 @@ class Cache:
         self._group_s = 0.0  # when it was begun
         self.index = self._indexed(say)
         self._rows = self.index.rows
-        self._array = os.open(self._path(self.index.generation), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._array = _private(self._path(self.index.generation))
         for old in folder.glob(f"{stem}.*.u8"):  # of a copy that was cut off, or of one that came to its end
             if old != self._path(self.index.generation):
                 old.unlink()
@@ -154,6 +154,7 @@ class Cache:
             say(f"{path}: {damage}; the cache is made anew")
         for old in (path, path.with_name(f"{path.name}-journal"), *self.folder.glob(f"{self._stem}.*.u8")):
             old.unlink(missing_ok=True)
+        os.close(_private(path))
         return Index(path, create=True)
 
     def _cut_off(self, index: Index) -> str | None:
@@ -174,7 +175,7 @@ class Cache:
     def _compact(self, used: NDArray[np.int64]) -> None:
         """Copy the array without its holes."""
         array, old = self.array(), self._path(self.index.generation)
-        copy = os.open(self._path(self.index.generation + 1), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        copy = _private(self._path(self.index.generation + 1))
         os.close(self._array)
         self._array, self._rows = copy, 0
         for start in range(0, len(used), GROUP):
@@ -186,14 +187,18 @@ class Cache:
         old.unlink()
 
 
+def _private(path: Path) -> int:
+    """A file, made where there is none, that nobody else on this machine may read: it shows X-rays, or their names."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Hold a cache's lock, which has the process that holds it in it."""
-    with path.open("ab+", buffering=0) as file:
+    with os.fdopen(_private(path), "rb+", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            file.seek(0)
             who = file.read().decode() or "another"
             raise Busy(f"{path.parent}: process {who} is at work on this cache; let it end first") from error
         with suppress(OSError):  # no space: it holds all the same

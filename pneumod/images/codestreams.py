@@ -7,9 +7,12 @@ from collections.abc import Iterator
 
 from pneumod.errors import DataError
 from pneumod.images import jpeg
+from pneumod.images.orientation import EXIF
 
-APP0, APP14, APP15, COMMENT, SCAN, END = 0xE0, 0xEE, 0xEF, 0xFE, 0xDA, 0xD9  # JPEG's markers
-TABLES = jpeg.FRAMES | {0xC4, 0xCC, SCAN, 0xDB, 0xDC, 0xDD}  # frames, and DHT, DAC, SOS, DQT, DNL, DRI
+START, APP0, APP14, APP15, COMMENT, END = 0xD8, 0xE0, 0xEE, 0xEF, 0xFE, 0xD9  # JPEG's markers
+TABLES = jpeg.FRAMES | {0xC4, 0xCC, jpeg.SCAN, 0xDB, 0xDC, 0xDD}  # frames, and DHT, DAC, SOS, DQT, DNL, DRI
+NAMED = frozenset({(APP0, b"JFIF\x00"), (APP14, b"Adobe")})  # applications' data that tell what the colours are,
+NAMED_BYTES = 12  # by their first bytes
 PRESETS, PRESETS_BYTES = 0xF8, 13  # JPEG-LS (T.87): LSE; other lengths of it are tables of colours
 J2K_START = b"\xff\x4f\xff\x51"  # JPEG 2000's markers SOC and SIZ
 J2K_TILE, J2K_DATA, J2K_END = 0xFF90, b"\xff\x93", b"\xff\xd9"  # SOT, SOD, EOC
@@ -18,7 +21,7 @@ J2K_DROPPED = frozenset({0xFF55, 0xFF57, 0xFF58, 0xFF63, 0xFF64})  # TLM, PLM, P
 
 
 def bare_jpeg(data: bytes, orientation: bytes = b"") -> bytes:
-    """A JPEG or JPEG-LS of its frame, tables and scans alone; of applications' data only Adobe's colour transform.
+    """A JPEG or JPEG-LS of its frame, tables and scans alone; of applications' data only what tells the colours.
 
     Args:
         orientation: an EXIF block that is put in.
@@ -32,11 +35,11 @@ def bare_jpeg(data: bytes, orientation: bytes = b"") -> bytes:
 def _jpeg(data: bytes, orientation: bytes) -> Iterator[bytes]:
     yield data[:2]
     if orientation:
-        yield struct.pack(">BBH", 0xFF, jpeg.APP1, len(orientation) + 8) + jpeg.EXIF + orientation
+        yield struct.pack(">BBH", 0xFF, jpeg.APP1, len(orientation) + 8) + EXIF + orientation
     place = 2
     while (place := data.find(b"\xff", place)) >= 0 and place + 2 <= len(data):
         marker = data[place + 1]
-        if marker in (0x00, 0xFF) or marker in jpeg.BARE:  # strays between segments; libjpeg passes over them too
+        if marker in (0x00, 0xFF) or (marker in jpeg.BARE and marker != START):  # strays, which libjpeg passes over
             place += 1
             continue
         if marker == END:
@@ -46,14 +49,14 @@ def _jpeg(data: bytes, orientation: bytes) -> Iterator[bytes]:
         after = place + 2 + length
         if marker in TABLES or (marker == PRESETS and length == PRESETS_BYTES):
             yield data[place:after]
-        elif marker == APP0 and data.startswith(b"JFIF\x00", place + 4):
-            yield struct.pack(">BBH", 0xFF, APP0, 16) + data[place + 4 : place + 16] + bytes(2)  # without its thumbnail
-        elif marker == APP14 and data.startswith(b"Adobe", place + 4):
-            yield struct.pack(">BBH", 0xFF, APP14, 14) + data[place + 4 : place + 16]
+        elif (marker, data[place + 4 : place + 9]) in NAMED:
+            body = data[place + 4 : min(after, place + 4 + NAMED_BYTES)]
+            body += bytes(2 if marker == APP0 else 0)  # no thumbnail
+            yield struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
         elif not (APP0 <= marker <= APP15 or marker == COMMENT):
             break
         place = after
-        if marker == SCAN:
+        if marker == jpeg.SCAN:
             place = _scan_end(data, after)
             yield data[after:place]
     raise DataError(jpeg.DAMAGED)

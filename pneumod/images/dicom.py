@@ -167,6 +167,8 @@ def check(dataset: Dataset) -> None:
     check_size(int(dataset.Columns), int(dataset.Rows))
     if not 8 <= dataset.BitsAllocated <= 16:
         raise DataError(f"{dataset.BitsAllocated} bits a pixel; 8 to 16 are understood")
+    if dataset.SamplesPerPixel not in (1, 3):
+        raise DataError(f"{dataset.SamplesPerPixel} samples a pixel; grey levels have 1, colours 3")
     _check_codestream(dataset)
 
 
@@ -203,7 +205,7 @@ def _stored(dataset: Dataset, least_px: int) -> NDArray[np.integer[Any]]:
     if header is None:
         raise DataError(DAMAGED)
     factor = jpeg.reduction(header, least_px) if is_plain(dataset) else 1
-    levels = jpeg.read(frame, jpeg.REDUCED_GREY[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
+    levels = jpeg.read(frame, jpeg.REDUCED_GREY[factor])
     return jpeg.whole(levels, header, factor)
 
 

@@ -9,7 +9,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import DSfloat
 
 from pneumod.errors import DataError
@@ -30,8 +30,9 @@ TABLES = ("ModalityLUTSequence", "VOILUTSequence")
 def for_travel(data: bytes) -> bytes:
     """The same picture, of the same outcome here and elsewhere, in a file without anything that names a patient.
 
-    Compressed pixel data stay compressed, without comments; all others become little endian, without the bits
-    that aren't part of a value. What says which picture it is becomes one of a few known words.
+    JPEG and JPEG 2000 data stay as they are, without comments; others become little endian (deflated, if they were
+    squeezed before), without the bits that aren't part of a value. What says which picture it is becomes one of a
+    few known words.
 
     Raises:
         DataError: it can't be decoded at all, or it needs a palette.
@@ -77,7 +78,8 @@ def _put_pixels(kept: Dataset, dataset: Dataset) -> UID:
         kept["PixelData"].VR = "OB" if stored.itemsize == 1 else "OW"
         if stored.ndim == 3:
             kept.PhotometricInterpretation = "RGB"
-        return ExplicitVRLittleEndian
+        squeezed = syntax in (RLELossless, DeflatedExplicitVRLittleEndian)
+        return DeflatedExplicitVRLittleEndian if squeezed else ExplicitVRLittleEndian
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     bare = bare_jpeg(frame) if frame.startswith(jpeg.MAGIC) else bare_j2k(frame)
     kept.PixelData = encapsulate([bare])

@@ -31,12 +31,13 @@ def shown(stored: NDArray[np.integer[Any]], dataset: Dataset) -> Grey:
     stored = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
     places = stored.view(f"u{stored.itemsize}")  # in the table: the value's bits as an unsigned number
     values = np.arange(2 ** (8 * stored.itemsize)).astype(places.dtype).view(stored.dtype).astype(np.float64)
-    levels = _voi(_modality(values, dataset), dataset)
-    if levels is None:
-        ends = _modality(_range(stored, dataset), dataset)
-        least, most = float(ends.min()), float(ends.max())
-        levels = (_modality(values, dataset) - least) / max(most - least, 1e-9)
-    table = (np.clip(levels, 0, 1) * 255 + 0.5).astype(np.uint8)
+    with np.errstate(all="ignore"):  # numbers that make no sense give a picture that makes none
+        levels = _voi(_modality(values, dataset), dataset)
+        if levels is None:
+            ends = _modality(_range(stored, dataset), dataset)
+            least, most = float(ends.min()), float(ends.max())
+            levels = (_modality(values, dataset) - least) / max(most - least, 1e-9)
+        table = (np.clip(np.nan_to_num(levels), 0, 1) * 255 + 0.5).astype(np.uint8)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         table = 255 - table
     return np.take(table, places)

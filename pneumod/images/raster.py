@@ -7,9 +7,10 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 from pneumod.errors import DataError
+from pneumod.images.orientation import EXIF, orientation_of, upright
 from pneumod.images.picture import Grey, Picture, check_size, colour_of, picture
 from pneumod.images.quiet import quiet
 
@@ -51,15 +52,19 @@ def _decode(data: bytes, name: str) -> Picture:
         if image.n_frames > 1:
             raise DataError(f"a TIFF of {image.n_frames} pictures; give one that holds a single one")
         inverted = image.mode in DEEP and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
-    image = ImageOps.exif_transpose(image)
+    image.load()  # a TIFF is upright then
+    colour = 0.0
     if image.mode in DEEP:
-        levels = to_eight(np.asarray(image))
-        return picture(255 - levels if inverted else levels, levels.shape)
-    if image.mode in ("1", "L") and "transparency" not in image.info:
-        levels = np.asarray(image.convert("L"))
-        return picture(levels, levels.shape)
-    colours = np.asarray(_on_black(image))
-    return picture(np.asarray(Image.fromarray(colours).convert("L")), colours.shape[:2], colour_of(colours))
+        grey = to_eight(np.asarray(image))
+        grey = 255 - grey if inverted else grey
+    elif image.mode in ("1", "L") and "transparency" not in image.info:
+        grey = np.asarray(image.convert("L"))
+    else:
+        colours = _on_black(image)
+        grey, colour = np.asarray(colours.convert("L")), colour_of(np.asarray(colours))
+    if name == "PNG":  # by its eXIf chunk alone: what else Pillow would ask doesn't travel
+        grey = upright(grey, orientation_of(image.info.get("exif", b"").removeprefix(EXIF)))
+    return picture(grey, grey.shape, colour)
 
 
 def _on_black(image: Image.Image) -> Image.Image:

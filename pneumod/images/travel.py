@@ -10,11 +10,10 @@ from pneumod.errors import DataError
 from pneumod.images import jpeg
 from pneumod.images.codestreams import bare_jpeg
 from pneumod.images.load import PNG_MAGIC, is_dicom
+from pneumod.images.orientation import BLOCK, orientation_of
 
 PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"acTL", b"IDAT"})
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-# An EXIF block of one entry: big endian, the first directory at byte 8, of type SHORT, count 1.
-ONLY_ORIENTATION = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00%c\x00\x00\x00\x00\x00\x00"
 
 
 def for_travel(data: bytes) -> bytes:
@@ -28,7 +27,7 @@ def for_travel(data: bytes) -> bytes:
     if data.startswith(jpeg.MAGIC):
         frame = jpeg.frame_of(data)
         orientation = frame.orientation if frame else 1
-        return bare_jpeg(data, ONLY_ORIENTATION % orientation if orientation != 1 else b"")
+        return bare_jpeg(data, BLOCK % orientation if orientation != 1 else b"")
     if is_dicom(data):
         from pneumod.images import dicom_travel
 
@@ -48,7 +47,7 @@ def _png(data: bytes) -> Iterator[bytes]:
         if kind in PNG_CHUNKS:
             yield data[place:after]
         if kind == b"eXIf":
-            chunk = kind + ONLY_ORIENTATION % jpeg.orientation_of(data[place + 8 : after - 4])
+            chunk = kind + BLOCK % orientation_of(data[place + 8 : after - 4])
             yield struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
         if kind == b"IEND":
             yield PNG_END

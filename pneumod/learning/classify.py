@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumod.images.pool import Pool, Ready
-from pneumod.learning.predict import BATCH, Predictor
+from pneumod.learning.predict import Predictor
 from pneumod.parcel import Answer
 
 LINGER_S = 0.25  # an image waits for others of its batch no longer
@@ -28,7 +28,7 @@ class Seen(NamedTuple, Generic[Source]):
     cam: NDArray[np.float32] | None = None  # [h, w], evidence by place, where the model gives it
 
 
-def classify(sources: Iterable[Source], pool: Pool, predictor: Predictor, batch: int = BATCH) -> Iterator[Seen[Source]]:
+def classify(sources: Iterable[Source], pool: Pool, predictor: Predictor) -> Iterator[Seen[Source]]:
     """Answer files in their order, as they come; memory is bounded by the pool's look-ahead and the batch.
 
     Raises:
@@ -45,7 +45,7 @@ def classify(sources: Iterable[Source], pool: Pool, predictor: Predictor, batch:
     since_s = time.monotonic()
     for came in pool.map(taken()):
         waiting.append((ahead.popleft(), came))
-        if len(waiting) == batch or time.monotonic() - since_s >= LINGER_S:
+        if len(waiting) == predictor.batch or time.monotonic() - since_s >= LINGER_S:
             yield from _answered(waiting, predictor)
             waiting.clear()
             since_s = time.monotonic()

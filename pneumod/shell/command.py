@@ -107,7 +107,7 @@ async def receive(folder: Path, serve: Callable[[Command], Coroutine[Any, Any, N
 
 
 def _listening(folder: Path) -> socket.socket:
-    """A new socket in a node's state directory, for this user only. One that a daemon left behind is replaced.
+    """A new socket in a node's state directory, for this user and group. One that a daemon left behind is replaced.
 
     Raises:
         OSError: it can't be made there.
@@ -117,7 +117,7 @@ def _listening(folder: Path) -> socket.socket:
     try:
         path = f"/proc/self/fd/{place}/{SOCKET}"  # an address has 108 bytes at most, and a folder's path may have more
         listening.bind(path)
-        os.chmod(path, 0o600)  # nobody can connect before it listens
+        os.chmod(path, 0o660)  # nobody can connect before it listens
     except OSError:
         listening.close()
         raise

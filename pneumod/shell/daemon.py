@@ -29,7 +29,7 @@ from pneumod.core.node import Node
 from pneumod.errors import PneumodError
 from pneumod.logs import component
 from pneumod.messages import NO_TERM, BlobWant, Card, Chunk, Gone, ParcelWant, Piece
-from pneumod.shell.items import ROOM
+from pneumod.shell.items import room
 from pneumod.shell.jobs import Jobs
 from pneumod.shell.link import Link
 from pneumod.shell.patience import ends_within, look_away
@@ -68,7 +68,7 @@ class Daemon:
             config.data.share_counts,
             config.roster,
             SKILLS,
-            ROOM,
+            room(config),
         )
         self.link = Link(config, boot, self._connected, self._disconnected, self._received)
         self.link.led = durable.term.node == config.node_id

@@ -145,7 +145,9 @@ class Desk:
             log.warning("a command at the desk sent what has no place there (%s): closed", error)
         except (OSError, asyncio.IncompleteReadError):
             log.debug("a command left the desk")
-        except PneumodError as error:  # of the disk: it is the batch's end; what the node needs to write is another matter
+        except (
+            PneumodError
+        ) as error:  # of the disk: it is the batch's end; what the node needs to write is another matter
             why = str(error)
         finally:
             await command.close(why)

@@ -70,6 +70,11 @@ class Worker:
         self._last_line = ""  # that the child printed
         self._stderr: asyncio.Task[None] | None = None
 
+    @property
+    def load(self) -> int:
+        """Jobs that it has."""
+        return len(self.waiting) + (self.current is not None)
+
     def submit(self, job: Job, frame: bytes | None = None) -> None:
         """Have a job done; `frame` is what the child gets, where that is more than the job."""
         assert len(self.waiting) < MAX_JOBS, "the jobs pile up"

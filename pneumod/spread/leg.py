@@ -168,9 +168,10 @@ def _read(path: Path, most_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(most_bytes + 1)  # it may have grown since it was planned
-        return for_travel(data) if len(data) <= most_bytes else b""
+        travelling = for_travel(data) if len(data) <= most_bytes else b""
     except (OSError, DataError):
         return b""
+    return travelling if len(travelling) <= most_bytes else b""
 
 
 def _outcomes(came: Came, count: int) -> Sequence[Outcome]:

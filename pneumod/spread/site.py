@@ -50,11 +50,11 @@ class Site:
                     assert outcome.pixels is not None
                     yield Ready(np.frombuffer(outcome.pixels, np.uint8).reshape(side, side), outcome.facts)
 
-    def classified(self, paths: Sequence[Path], pool: Pool, predictor: Predictor, batch: int) -> Generator[Seen[Path]]:
+    def classified(self, paths: Sequence[Path], pool: Pool, predictor: Predictor) -> Generator[Seen[Path]]:
         """What `classify` gives, without maps. To be closed: that withdraws the work."""
 
         def alone(paths: Iterable[Path]) -> Iterator[Answer | str]:
-            return (seen.answer for seen in classify(paths, pool, predictor, batch))
+            return (seen.answer for seen in classify(paths, pool, predictor))
 
         file = predictor.file
         head = Head(pool.preparation, pool.force, msgspec.json.encode(file.card), file.data)

@@ -8,7 +8,7 @@ import pytest
 from pneumod.core import events as ev
 from pneumod.core.jobs import Work, Worked
 from pneumod.core.puller import MAX_SAID, PULL_MS, SAY_AGAIN_MS
-from pneumod.messages import Done, Taken, Term
+from pneumod.messages import Beat, Done, Taken, Term
 from pneumod.work import DATA_BYTES, MAX_HELD
 from tests.core.items import BATCH, SITES, done, grant, pull
 from tests.core.pair import Solo, beacon, reign
@@ -96,6 +96,8 @@ def test_each_granted_item_is_begun_once() -> None:
     for _ in range(2):
         solo.hear(1, "grant", grant(5, 7, owner=2))
     assert solo.started(Work) == [Work(2, BATCH, "predict", 5), Work(2, BATCH, "predict", 7)]
+    solo.advance(1_000)
+    assert [beat.activity for beat in solo.said("beat") if isinstance(beat, Beat)][-1] == "working"
 
 
 def test_items_beyond_its_room_are_left_to_others() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import zlib
@@ -82,6 +83,15 @@ def test_what_was_kept_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
     with opened(tmp_path / "c") as cache:
         assert put(cache, paths) == []
         assert whole(cache) == {path.name for path in paths}
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    for folder in (tmp_path / "c", tmp_path / "new"):
+        with opened(folder) as cache:
+            put(cache, make_files(tmp_path / "x", 3))
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "c").iterdir()} == {0o600}
 
 
 def test_a_kill_between_the_pixels_and_the_index_leaves_what_was_before(tmp_path: Path) -> None:

@@ -55,6 +55,15 @@ def test_a_window_that_is_none_is_passed_over(centre: int | None, width: int | N
     assert (grey(made) == grey(dataset(RAMP, 12))).all()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e308", "0"])
+def test_numbers_that_make_no_sense_still_give_a_picture(number: str) -> None:
+    for name in ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept"):
+        made = dataset(RAMP, 12, **{"WindowCenter": 9, "WindowWidth": 9, name: 1})
+        made[name]._value = number
+        assert grey(made).shape == RAMP.shape
+
+
 def test_without_a_window_deep_values_are_shown_from_the_least_to_the_greatest() -> None:
     levels = grey(dataset(RAMP // 4 + 500, 16))
     assert (levels.min(), levels.max()) == (0, 255)

@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from pneumod.images.load import decode_picture, read_picture
 from pneumod.images.picture import Grey
+from pneumod.images.travel import for_travel
 
 SIDE = 96
 
@@ -35,7 +37,7 @@ def test_native_x_rays_are_decoded_smaller_and_squashed_to_the_same(cxr: Path) -
         assert min(reduced.grey.shape) >= min(2 * SIDE, *full.grey.shape)
         assert (reduced.facts.height, reduced.facts.width) == full.grey.shape
     assert smaller == 23  # of 24: one is 219 pixels high
-    assert np.mean(differences) < 0.25
+    assert np.mean(differences) < 0.3
     assert max(differences) < 0.5
 
 
@@ -46,18 +48,19 @@ def test_sizes_that_no_scale_divides(cxr: Path, cut: int) -> None:
         data = saved(read_picture(path).grey[cut:, 2 * cut + 1 :])
         full, reduced = decode_picture(data).grey, decode_picture(data, least_px=SIDE).grey
         assert reduced.size < full.size
-        assert np.abs(squash(full) - squash(reduced)).mean() < 0.6
+        assert np.abs(squash(full) - squash(reduced)).mean() < 0.8
 
 
 def test_a_picture_is_never_smaller_than_it_must_be() -> None:
     data = saved(np.zeros((1000, 700), np.uint8))
-    sides = {least: decode_picture(data, least_px=least).grey.shape for least in (0, 1, 24, 50, 96, 175, 176, 900)}
+    sides = {least: decode_picture(data, least_px=least).grey.shape for least in (0, 1, 29, 30, 87, 88, 175, 176, 900)}
     assert sides == {
         0: (1000, 700),
         1: (125, 88),
-        24: (250, 175),
-        50: (250, 175),
-        96: (500, 350),
+        29: (125, 88),
+        30: (250, 175),
+        87: (250, 175),
+        88: (500, 350),
         175: (500, 350),
         176: (1000, 700),
         900: (1000, 700),
@@ -85,7 +88,7 @@ def test_cmyk() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("least", [0, 64])
+@pytest.mark.parametrize("least", [0, 48])
 def test_every_exif_orientation(orientation: int, least: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -94,6 +97,40 @@ def test_every_exif_orientation(orientation: int, least: int) -> None:
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     picture = decode_picture(data, least)
     assert (picture.facts.height, picture.facts.width) == expected.shape
-    assert picture.grey.shape == expected.shape or orientation == 1
+    assert (picture.grey.shape == expected.shape) == (least == 0)
     shown = cv2.resize(picture.grey, expected.shape[::-1]).astype(float)
     assert np.abs(shown - expected).mean() < 2
+
+
+def block(orientation: int, kind: int = 3) -> bytes:
+    """An EXIF segment; kind 3 is a number of two bytes, 4 one of four."""
+    number = orientation.to_bytes(2 if kind == 3 else 4, "big").ljust(4, b"\0")
+    body = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0" + bytes([kind]) + b"\0\0\0\x01" + number + bytes(4)
+    return b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body
+
+
+@pytest.mark.parametrize("least", [0, 48])
+def test_the_first_exif_segment_before_the_scan_counts_here_and_where_it_is_sent(least: int) -> None:
+    pixels = cv2.resize(np.random.default_rng(3).integers(0, 256, (5, 7), np.uint8), (301, 203))
+    plain = saved(pixels)
+    scan = plain.index(b"\xff\xda")
+    files = {
+        "two": plain[:2] + block(6) + block(1) + plain[2:],
+        "four bytes": plain[:2] + block(6, kind=4) + plain[2:],
+        "behind the frame": plain[:scan] + block(6) + plain[scan:],
+        "none": plain,
+    }
+    for name, data in files.items():
+        here, there = decode_picture(data, least), decode_picture(for_travel(data), least)
+        assert (here.facts.height, here.facts.width) == ((203, 301) if name == "none" else (301, 203))
+        assert (here.grey == there.grey).all()
+        assert here.facts == there.facts
+
+
+def test_a_png_is_turned_by_its_exif_alone_here_and_where_it_is_sent() -> None:
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>')
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(out, "PNG", pnginfo=text)
+    for data in (out.getvalue(), for_travel(out.getvalue())):
+        assert decode_picture(data).grey.shape == (20, 30)

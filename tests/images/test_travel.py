@@ -55,6 +55,15 @@ def same(one: Picture | str, other: Picture | str) -> bool:
     return bool((one.grey == other.grey).all()) and one.facts == other.facts
 
 
+def opened(data: bytes) -> bytes:
+    """A DICOM file as it is, and all that a deflated one holds."""
+    read = pydicom.dcmread(io.BytesIO(data))
+    inside = (value for element in read.iterall() for value in (str(element.value), element.value))
+    return data + b"".join(
+        value.encode() if isinstance(value, str) else value for value in inside if isinstance(value, str | bytes)
+    )
+
+
 def saved(kind: str, pixels: np.ndarray = RAMP, **how: Any) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, kind, **how)
@@ -135,8 +144,8 @@ def test_a_dicom_file_keeps_nothing_but_its_picture(syntax: UID, tags: dict[str,
     assert same(plain, decode_picture(travels, force=True))
     assert same(outcome(data), outcome(travels))
     for secret in (NAME, b"20200229", b"006Y", instance):
-        assert secret not in travels
-        assert secret in data or syntax == DeflatedExplicitVRLittleEndian
+        assert secret not in opened(travels)
+        assert secret in opened(data)
 
 
 def file_of(frame: bytes, syntax: UID) -> bytes:
@@ -150,11 +159,11 @@ def with_box(frame: bytes) -> bytes:
     return frame[:place] + struct.pack(">I", 8 + len(text)) + b"xml " + text + frame[place:]
 
 
-def with_tail(values: np.ndarray, **tags: Any) -> bytes:
+def with_tail(values: np.ndarray, syntax: UID = ExplicitVRLittleEndian) -> bytes:
     """Uncompressed pixel data with text behind the picture."""
-    made = dataset(values, 8, **tags)
+    made = dataset(values, 8)
     made.PixelData += NAME * 2
-    return written(made)
+    return written(made, syntax)
 
 
 def with_lut(first: int, raw: bytes) -> bytes:
@@ -172,6 +181,7 @@ HIDDEN: dict[str, Callable[[], bytes]] = {
     "behind JPEG 2000": lambda: file_of(saved("JPEG2000", no_jp2=True) + NAME, JPEG2000Lossless),
     "behind lossless JPEG": lambda: file_of(lossless_jpeg(RAMP, 8, 1) + NAME, JPEGLosslessSV1),
     "behind the pixels": lambda: with_tail(RAMP),
+    "behind deflated pixels": lambda: with_tail(RAMP, DeflatedExplicitVRLittleEndian),
     "behind colours": lambda: with_tail(np.dstack([RAMP] * 3)),
     "behind a packed table": lambda: with_lut(0, bytes(range(256)) + NAME),
     "behind a table": lambda: with_lut(-100, np.arange(256).astype("<u2").tobytes() + NAME),
@@ -184,13 +194,13 @@ HIDDEN: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("where", HIDDEN)
 def test_text_beside_the_pixels_does_not_travel(where: str) -> None:
     data = HIDDEN[where]()
-    assert NAME in data
+    assert NAME in opened(data)
     try:
         travels = for_travel(data)
     except DataError:
         assert where in ("more numbers than one", "a table of offsets")  # it stays at home
     else:
-        assert NAME not in travels
+        assert NAME not in opened(travels)
         assert same(decode_picture(data), decode_picture(travels))
 
 
@@ -211,10 +221,12 @@ def test_text_in_place_of_what_decoding_needs_does_not_travel(name: str) -> None
     made[name]._value = "ABCDEFGHIJKLM"
     data = written(made).replace(b"ABCDEFGHIJKLM", NAME)
     assert NAME in data
+    said = ""
     try:
         assert NAME not in for_travel(data)
     except DataError as error:
-        assert PATIENT not in "".join(traceback.format_exception(error))
+        said = "".join(traceback.format_exception(error))
+    assert PATIENT not in said
 
 
 def test_every_file_has_the_same_outcome_after_its_travel(cxr: Path) -> None:
@@ -227,7 +239,7 @@ def test_every_file_has_the_same_outcome_after_its_travel(cxr: Path) -> None:
             except DataError:
                 continue
             travelled += 1
-            assert len(travels) <= len(data) + 40 or "RLE" in path.name
+            assert len(travels) <= len(data) + 40
             for force in (False, True):
                 assert same(outcome(data, force), outcome(travels, force)), path.name
     assert travelled > 25

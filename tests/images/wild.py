@@ -1,4 +1,4 @@
-"""A decoder that does what a file's name says: hang, die, die-once, raise, mark, slow; it reads the others."""
+"""A decoder that does what a file's name says: hang, die, die-once, eat, raise, mark, slow; it reads the others."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def wild(source: Path | bytes, least: int, force: bool) -> Picture:
         if not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+    if "eat" in words:
+        bytearray(8 * 1024**3)
     if "raise" in words:
         raise ZeroDivisionError
     if "mark" in words and isinstance(source, Path):

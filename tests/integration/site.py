@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ import aiomqtt
 import cv2
 import numpy as np
 import yaml
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pneumod.broker.embedded import HOST
 from pneumod.demo import phantom
@@ -25,6 +27,7 @@ from pneumod.demo.sites import Site
 from pneumod.messages import Beacon, RunSettings
 from pneumod.topics import Topics
 from pneumod.wire import decode
+from tests.images.dicoms import PATIENT, dataset, written
 from tests.integration.mosquitto import Mosquitto
 
 HOSPITAL = "hospital-a"
@@ -43,7 +46,7 @@ class SiteCluster(DemoCluster):
     ) -> None:
         """
         Args:
-            broker_site: the site that the nodes take their broker to be of.
+            broker_site: the site that nodes 1 to 3 take their broker to be of; node 4 takes it to be of its own.
             line: the port at which node 2 finds the broker.
         """
         made = phantom.write_dataset(folder / "own", 1, 0, train_images=4, val_images=4, test_images=0)[0]
@@ -57,7 +60,7 @@ class SiteCluster(DemoCluster):
         document: dict[str, Any] = yaml.safe_load(path.read_text())
         document["roster"] = ROSTER
         if self.broker_site is not None:
-            document["brokers"][0]["site"] = self.broker_site
+            document["brokers"][0]["site"] = self.broker_site if site.name == HOSPITAL else site.name
         if self.line is not None and site.node == 2:
             document["brokers"][0]["port"] = self.line
         path.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -75,10 +78,12 @@ class Heard(NamedTuple):
 
 
 class Spy:
-    """Hears everything on the broker."""
+    """Hears what goes over the broker; files of items, which may take long to hear, only where `files` is set."""
 
-    def __init__(self, cluster: DemoCluster) -> None:
+    def __init__(self, cluster: DemoCluster, files: bool = False) -> None:
         self.cluster = cluster
+        kinds = ("beacon", "to/+/grant", "to/+/done")
+        self.topics = ["#"] if files else [f"pneumod/v1/{CLUSTER}/from/+/{kind}" for kind in kinds]
         self.heard: list[Heard] = []
         self._changed = asyncio.Event()
 
@@ -108,7 +113,7 @@ class Spy:
 
     async def listen(self, ready: asyncio.Event) -> None:
         async with aiomqtt.Client(HOST, self.cluster.broker.port, protocol=aiomqtt.ProtocolVersion.V5) as me:
-            await me.subscribe("#", qos=0)
+            await me.subscribe([(topic, 0) for topic in self.topics])
             ready.set()
             async for message in me.messages:
                 if message.retain:
@@ -129,8 +134,8 @@ def _beacon(heard: Heard) -> Beacon:
 
 
 @asynccontextmanager
-async def spying(cluster: DemoCluster) -> AsyncIterator[Spy]:
-    spy, ready = Spy(cluster), asyncio.Event()
+async def spying(cluster: DemoCluster, files: bool = False) -> AsyncIterator[Spy]:
+    spy, ready = Spy(cluster, files), asyncio.Event()
     task = asyncio.create_task(spy.listen(ready))
     await ready.wait()
     try:
@@ -140,6 +145,16 @@ async def spying(cluster: DemoCluster) -> AsyncIterator[Spy]:
         await asyncio.wait({task})
         if not task.cancelled():
             task.result()
+
+
+@contextmanager
+def killed(cluster: DemoCluster, node: int) -> Iterator[None]:
+    """A node is dead meanwhile."""
+    cluster.kill(node)
+    try:
+        yield
+    finally:
+        cluster.start(node)
 
 
 @asynccontextmanager
@@ -191,16 +206,28 @@ async def slow_line(port: int, bytes_per_s: int) -> AsyncIterator[int]:
 
 
 def write_images(folder: Path, count: int) -> Path:
-    """Large phantoms, some in folders inside; one file is no image."""
+    """Large phantoms, some in folders inside; two name the PATIENT, one is a DICOM file, and one more is no image."""
     random = np.random.default_rng(0)
     look = phantom.site(random, 0, 1)
     for number in range(count):
         small = phantom.draw(random, look, number % 2 == 0).pixels
         path = folder / ("a", "b")[number % 2] / f"{number:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC))
+        large = cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        if number == 0:
+            path.with_suffix(".dcm").write_bytes(written(dataset(large, 8)))
+        elif number == 1:
+            Image.fromarray(large).save(path, pnginfo=_text("Name", PATIENT))
+        else:
+            cv2.imwrite(str(path), large)
     (folder / "b" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     return folder
+
+
+def _text(key: str, value: str) -> PngInfo:
+    info = PngInfo()
+    info.add_text(key, value)
+    return info
 
 
 def pneumod(*arguments: str | Path) -> list[str]:

@@ -23,7 +23,7 @@ async def test_no_image_goes_over_a_broker_of_another_site(tmp_path: Path) -> No
     images = write_images(tmp_path / "images", IMAGES)
     with SiteCluster(tmp_path, "hospital-b", nodes=(1, 2)) as cluster:
         config = cluster.config_path(2)
-        async with spying(cluster) as spy:
+        async with spying(cluster, files=True) as spy:
             await spy.all_up(nodes=2)
             said = await (await begin("predict", images, "--cluster", "--json", "--config", config)).end()
             assert spy.count("parcel") == spy.count("done") == 0

@@ -40,11 +40,12 @@ def predictor(brightness_model: Path) -> Predictor:
 
 
 @pytest.mark.parametrize("batch", [1, 7, 16])
-def test_answers_come_in_order_and_are_those_of_each_alone(predictor: Predictor, tmp_path: Path, batch: int) -> None:
+def test_answers_come_in_order_and_are_those_of_each_alone(brightness_model: Path, tmp_path: Path, batch: int) -> None:
+    predictor = Predictor(load_model(brightness_model), batch=batch)
     paths = write_images(tmp_path, [f"{i}_slow" if i % 5 == 0 else f"{i}" for i in range(30)])
     preparation = predictor.file.card.preparation
     with Wild(preparation, 2) as pool:
-        seen = list(classify(paths, pool, predictor, batch))
+        seen = list(classify(paths, pool, predictor))
     assert [one.source for one in seen] == paths
     for path, one in zip(paths, seen, strict=True):
         pixels = prepare_pixels(read_picture(path, least_px(preparation)).grey, preparation)

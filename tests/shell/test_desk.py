@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -252,6 +253,22 @@ async def test_a_disk_without_room_ends_the_batch_and_not_the_daemon(
         assert "free space" in refused.why
         await one.fed.until(ev.Withdrawn)
         assert not one.desk.wants(NAME, 2)
+
+
+async def test_a_batch_that_the_disk_does_not_take_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(batch: str, anew: bool) -> frozenset[int]:
+        raise OSError(ENOSPC, "No space left on device")
+
+    async with front(tmp_path) as one:
+        monkeypatch.setattr(one.store.results, "begin", full)
+        async with command(tmp_path, BRING) as its:
+            refused = await its.hear()
+            assert isinstance(refused, Refused)
+            assert "No space left" in refused.why
+        assert one.fed.of(ev.Offered) == []
+        monkeypatch.undo()
+        async with command(tmp_path, BRING) as its:
+            assert isinstance(await its.hear(), Accepted)
 
 
 async def test_what_is_left_of_a_batch_that_the_state_does_not_know_goes(tmp_path: Path) -> None:

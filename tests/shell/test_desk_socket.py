@@ -15,14 +15,14 @@ from pneumod.shell.results import READ_BYTES
 from tests.shell.desks import BRING, came, command, front
 
 
-async def test_the_socket_is_private_and_one_left_behind_is_replaced(tmp_path: Path) -> None:
+async def test_the_socket_is_for_user_and_group_and_one_left_behind_is_replaced(tmp_path: Path) -> None:
     deep = tmp_path / ("long" * 30)  # more than an address of a socket may have
     deep.mkdir()
     (deep / desk.SOCKET).write_text("left behind")
     async with front(deep):
         mode = (deep / desk.SOCKET).lstat().st_mode
         assert stat.S_ISSOCK(mode)
-        assert stat.S_IMODE(mode) == 0o600
+        assert stat.S_IMODE(mode) == 0o660, "nobody else"
         async with command(deep, BRING) as its:
             assert isinstance(await its.hear(), Accepted)
     assert not (deep / desk.SOCKET).exists()

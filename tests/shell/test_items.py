@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from pneumod import parcel
 from pneumod.core.events import JobDone, JobFailed
@@ -17,7 +18,7 @@ from pneumod.core.jobs import Work, Worked
 from pneumod.demo.cluster import Broker
 from pneumod.desk import Give, Need, Spent
 from pneumod.parcel import Answer, Answers, Parcel
-from pneumod.shell.items import Items
+from pneumod.shell.items import ROOM, Items, room
 from tests.children.test_light import YAML
 from tests.shell.movers import HOME, NAME, Part, batch_at, contents, part_of
 from tests.shell.parts import Events, running
@@ -90,7 +91,7 @@ async def test_another_nodes_item_is_done_and_nothing_of_it_stays(tmp_path: Path
         for end, number in zip(await bench.ends(2), (3, 4), strict=True):
             check(end, item(number))
         assert not bench.items._coming
-        assert not bench.items._parcel_bytes
+        assert not bench.items._given
     assert not any(PNG.tobytes()[20:60] in data for data in contents(worker.store.folder))
 
 
@@ -112,8 +113,9 @@ async def test_an_item_that_waits_for_the_child_is_cancelled_and_the_one_at_it_g
     owner: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with bench_of(owner) as bench, batch_at(owner) as its:
-        submit, submitted = bench.items._worker.submit, asyncio.Semaphore(0)
-        monkeypatch.setattr(bench.items._worker, "submit", lambda *its: (submit(*its), submitted.release()))
+        (worker,) = bench.items._workers
+        submit, submitted = worker.submit, asyncio.Semaphore(0)
+        monkeypatch.setattr(worker, "submit", lambda *its: (submit(*its), submitted.release()))
         for number in (1, 2):
             bench.items.start(item(number))
             assert await its.hear() == Need(number)
@@ -135,6 +137,22 @@ async def test_the_end_of_a_batch_fails_its_items(owner: Part) -> None:
         assert failed == JobFailed(item(3), "the batch is over, or the item is done")
 
 
+async def test_a_machine_of_many_cores_does_several_items_at_a_time(tmp_path: Path, broker: Broker) -> None:
+    async with part_of(tmp_path, 1, broker.port, HOME) as owner:
+        owner.link.config = replace(owner.link.config, threads=8)
+        async with bench_of(owner) as bench, batch_at(owner) as its:
+            assert room(owner.link.config) == 2 * ROOM
+            for number in range(4):
+                bench.items.start(item(number))
+                assert await its.hear() == Need(number)
+            for number in range(4):
+                its.say(Give(number, FILES))
+            for end in await bench.ends(4):
+                assert isinstance(end.job, Work)
+                check(end, item(end.job.item))
+            assert len({worker._process.pid for worker in bench.items._workers if worker._process}) == 2
+
+
 async def test_a_child_without_work_ends_and_the_next_item_gets_another(
     owner: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +164,6 @@ async def test_a_child_without_work_ends_and_the_next_item_gets_another(
             its.say(Give(number, FILES))
             check((await bench.ends(number))[-1], item(number))
             assert isinstance(await its.hear(), Spent)
-            process = bench.items._worker._process
+            process = bench.items._workers[0]._process
             assert process is not None
             assert await process.wait() == 0

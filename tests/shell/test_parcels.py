@@ -12,6 +12,7 @@ from pneumod.demo.cluster import Broker
 from pneumod.desk import Give, Need, Spent
 from pneumod.errors import BusError
 from pneumod.messages import NO_TERM, ParcelWant, Piece, Taken
+from pneumod.shell.parcels import MAX_PIECES
 from tests.shell.desks import HEAD, came, files
 from tests.shell.movers import BIG, HOME, NAME, Start, batch_at, contents, gives, part_of
 from tests.shell.parts import LIMIT_S
@@ -139,6 +140,16 @@ async def test_wants_that_wait_are_bounded(start: Start, monkeypatch: pytest.Mon
         owner.parcels.hear_want(2, ParcelWant(NAME, 3, (0, 1, 2)))
         owner.parcels.hear_want(2, ParcelWant(NAME, 4, (0, 1, 2)))
         assert len(owner.parcels._pending) == 3
+
+
+async def test_a_parcel_that_says_it_is_longer_than_any_is_not_taken(start: Start) -> None:
+    async with start(2) as worker:
+        getting = asyncio.create_task(worker.parcels.get(1, NAME, 3))
+        await asyncio.sleep(0)
+        for index in range(3):
+            worker.parcels.hear_piece(1, Piece(NAME, 3, index, MAX_PIECES + 1, b"too much"))
+        assert worker.parcels.dropped == 3
+        getting.cancel()
 
 
 async def test_heads_in_memory_are_bounded(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

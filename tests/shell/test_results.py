@@ -11,6 +11,7 @@ from pneumod.core.actions import Durable
 from pneumod.desk import Came
 from pneumod.shell.results import Results, _check
 from pneumod.shell.store import Store
+from tests.disks import small_disk
 
 BATCH = "batch-1"
 FIVE = [Came(item, bytes([item]) * 1000 * item, 2) for item in range(5)]
@@ -77,6 +78,23 @@ def test_a_tail_of_the_right_length_that_was_never_written_is_cut(folder: Path, 
     again = Results(folder)
     assert again.begin(BATCH, anew=False) == frozenset(range(4))
     assert told(again) == FIVE[:4]
+
+
+def test_what_the_disk_refuses_leaves_all_as_it_was(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+        results = Results(disk.folder / "results")
+        results.begin(BATCH, anew=True)
+        results.append(FIVE[1])
+        disk.filler.write_bytes(bytes(1024 * 1024 - 150_000))
+        with pytest.raises(OSError, match="No space"):
+            results.append(Came(7, bytes(190_000), 2))
+        assert told(results) == [FIVE[1]]
+        results.append(FIVE[2])
+        results.sync()
+        again = Results(disk.folder / "results")
+        assert again.begin(BATCH, anew=False) == {1, 2}
+        results.end()
+        assert list((disk.folder / "results").iterdir()) == []
 
 
 def test_another_batch_takes_the_place_of_the_first(folder: Path, kept: Path) -> None:
