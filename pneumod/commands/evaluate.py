@@ -10,18 +10,21 @@ import sys
 from pneumod import RESEARCH_ONLY
 from pneumod.commands.predict import named_node
 from pneumod.images.folders import labelled_files
-from pneumod.images.load import printable
 from pneumod.learning.evaluate import Evaluation, evaluate
 from pneumod.learning.predict import Predictor, find_model
+from pneumod.output import name_of
+from pneumod.progress import bar
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores; images that could not be read are listed, and change no exit code."""
     node = named_node(args)
     predictor = Predictor(find_model(args.model, node.state_dir if node else None))
-    result = evaluate(predictor, labelled_files(args.data))
+    files = labelled_files(args.data)
+    with bar(True, lambda: len(files)) as show:
+        result = evaluate(predictor, files, lambda done: show(done, ""))
     if args.json:
-        skipped = [{"path": printable(path), "reason": reason} for path, reason in result.skipped]
+        skipped = [{"path": name_of(path), "reason": reason} for path, reason in result.skipped]
         print(json.dumps({**dataclasses.asdict(result), "skipped": skipped}))
     else:
         print(_readable(result))
@@ -36,6 +39,6 @@ def _readable(result: Evaluation) -> str:
         f"  accuracy     {result.accuracy:.3f}",
         f"  sensitivity  {result.sensitivity:.3f}",
         f"  specificity  {result.specificity:.3f}",
-        *(f"  set aside: {printable(path)}: {reason}" for path, reason in result.skipped),
+        *(f"  set aside: {name_of(path)}: {reason}" for path, reason in result.skipped),
     ]
     return "\n".join(lines)

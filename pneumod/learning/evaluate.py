@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from pneumod.config import CLASSES
 from pneumod.errors import DataError
-from pneumod.images.batch import Skipped, load_all
 from pneumod.images.folders import LabelledFile
+from pneumod.images.pool import Pool
+from pneumod.learning.classify import classify
 from pneumod.learning.predict import Predictor
 
 
@@ -25,11 +27,16 @@ class Evaluation:
     specificity: float
     threshold: float
     model: str
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[tuple[Path, str], ...]  # files that were set aside, and why
 
 
-def evaluate(predictor: Predictor, files: Sequence[LabelledFile]) -> Evaluation:
+def evaluate(
+    predictor: Predictor, files: Sequence[LabelledFile], show: Callable[[int], None] = lambda done: None
+) -> Evaluation:
     """Score the images that can be read.
+
+    Args:
+        show: is told how many files are done.
 
     Raises:
         DataError: no image of one of the classes could be read.
@@ -37,15 +44,21 @@ def evaluate(predictor: Predictor, files: Sequence[LabelledFile]) -> Evaluation:
     from sklearn.metrics import confusion_matrix, roc_auc_score
 
     card = predictor.file.card
-    loaded = load_all([file.path for file in files], card.preparation)
-    labels = np.array([files[index].label for index in loaded.kept], np.uint8)
+    labels, probability, skipped = [], [], []
+    with Pool(card.preparation) as pool:
+        answered = classify((file.path for file in files), pool, predictor)
+        for done, (file, seen) in enumerate(zip(files, answered, strict=True), 1):
+            if isinstance(seen.answer, str):
+                skipped.append((file.path, seen.answer))
+            else:
+                labels.append(file.label)
+                probability.append(seen.answer.probability)
+            show(done)
     for label, name in enumerate(CLASSES):
-        if not (labels == label).any():
+        if label not in labels:
             raise DataError(f"no image of {name} could be read; scores need both classes")
-    probability = predictor.probability(loaded.pixels)
-    (negative, false_positive), (false_negative, positive) = confusion_matrix(
-        labels, probability >= card.threshold, labels=[0, 1]
-    ).tolist()
+    predicted = np.array(probability) >= card.threshold
+    (negative, false_positive), (false_negative, positive) = confusion_matrix(labels, predicted, labels=[0, 1]).tolist()
     return Evaluation(
         images=len(labels),
         auc=float(roc_auc_score(labels, probability)),
@@ -54,5 +67,5 @@ def evaluate(predictor: Predictor, files: Sequence[LabelledFile]) -> Evaluation:
         specificity=negative / (negative + false_positive),
         threshold=card.threshold,
         model=card.name,
-        skipped=loaded.skipped,
+        skipped=tuple(skipped),
     )
