@@ -83,4 +83,4 @@ class Piece(Struct, frozen=True):
     index: Annotated[int, Meta(ge=0, lt=1024)]
     count: Annotated[int, Meta(ge=1, le=1024)]
     data: Annotated[bytes, Meta(max_length=PIECE_BYTES)]
-    reading: Annotated[int, Meta(ge=0, le=2**32)] = 0  # of the files: they may change between two, whose pieces don't mix
+    reading: Annotated[int, Meta(ge=0, le=2**32)] = 0  # of the files, which may change: pieces of two don't mix

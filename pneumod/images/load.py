@@ -14,11 +14,6 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAGIC = {PNG_MAGIC: "PNG", b"II*\x00": "TIFF", b"MM\x00*": "TIFF", b"II+\x00": "TIFF", b"BM": "BMP"}
 
 
-def printable(path: Path) -> str:
-    """A path for a log or a terminal: bytes in a file's name that aren't UTF-8 become U+FFFD."""
-    return os.fsencode(path).decode(errors="replace")
-
-
 def read_picture(path: Path, least_px: int = 0, force: bool = False) -> Picture:
     """The picture in a file: JPEG, PNG, TIFF, BMP or DICOM, whatever its name.
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pneumod.errors import DataError
-from pneumod.images.load import decode_picture, printable, read_picture
+from pneumod.images.load import decode_picture, read_picture
 from pneumod.images.picture import MAX_FILE_BYTES
 from tests.images.dicoms import dataset, written
 
@@ -102,10 +102,6 @@ def test_standard_error_comes_back_after_an_image(capfd: pytest.CaptureFixture[s
     decode_picture(encoded(".png", RAMP))
     os.write(2, b"heard")
     assert capfd.readouterr().err == "heard"
-
-
-def test_a_name_that_is_not_utf8_can_be_printed() -> None:
-    assert printable(Path("a\udcffb.png")) == "a\ufffdb.png"
 
 
 def test_a_jpeg_needs_neither_pydicom_nor_pillow(tmp_path: Path) -> None:

@@ -198,11 +198,17 @@ async def slow_line(port: int, bytes_per_s: int) -> AsyncIterator[int]:
         with suppress(ConnectionError):
             await asyncio.gather(pass_on(reader, forth, 1 / bytes_per_s), pass_on(back, writer, 0.0))
 
-    server = await asyncio.start_server(connect, HOST, 0)
+    connections: set[asyncio.Task[None]] = set()
+    server = await asyncio.start_server(
+        lambda reader, writer: connections.add(asyncio.create_task(connect(reader, writer))), HOST, 0
+    )
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
 
 
 def write_images(folder: Path, count: int) -> Path:
