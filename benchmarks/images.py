@@ -3,8 +3,9 @@
     PNEUMOD_CXR=DIR python benchmarks/images.py [--repeats 20] [--only speed|difference|folder] [--files 100000]
 
 speed: native_samples, at 96 pixels. Images in a second of a core (of processor time, of all processes together), and
-images/s by the clock, whose best repetition tells most on a machine that others use too. difference: of the pixels, and of what the packaged model makes of them, from full grey decoding. folder:
-`pneumod preprocess` on many synthetic X-rays of 128 pixels, which are hard links to a few hundred.
+images/s by the clock, whose best repetition tells most on a machine that others use too. difference: of the pixels,
+and of what the packaged model makes of them, from full grey decoding. folder: `pneumod preprocess` on many synthetic
+X-rays of 128 pixels, which are hard links to a few hundred.
 """
 
 from __future__ import annotations

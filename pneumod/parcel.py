@@ -68,11 +68,13 @@ def unpack(data: bytes, kind: type[T]) -> T:
     """The inverse of `pack`.
 
     Raises:
-        WireError: not of this kind, or too long.
+        WireError: not of this kind, too long, or with a number that isn't finite.
     """
     if len(data) > PARCEL_BYTES:
         raise WireError("too long")
     try:
-        return msgspec.convert(wire.unpack(data), kind, builtin_types=(bytes,))
+        value = msgspec.convert(wire.unpack(data), kind, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
         raise WireError(f"bad {kind.__name__}: {error}"[:200]) from error
+    wire.require_finite(value)
+    return value

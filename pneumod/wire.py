@@ -78,23 +78,27 @@ def decode(address: topics.Address, payload: bytes) -> Envelope:
         if raw.get("from") != sender:
             raise WireError("sender is not the topic's")
         message: Any = msgspec.convert(raw.get("body"), kind.type, builtin_types=(bytes,))
-        _require_finite(message)
+        require_finite(message)
         return Envelope(sender, msgspec.convert(raw.get("term"), Term), message)
     except msgspec.ValidationError as error:
         raise WireError(f"bad {kind.name}: {error}"[:200]) from error
 
 
-def _require_finite(value: object) -> None:
-    """Msgpack floats may be NaN, which passes every range check."""
+def require_finite(value: object) -> None:
+    """Check a struct and what is in it: msgpack floats may be NaN, which passes every range check.
+
+    Raises:
+        WireError: a number isn't finite.
+    """
     if isinstance(value, float):
         if value - value != 0.0:
             raise WireError("not finite")
     elif isinstance(value, Struct):
         for field in value.__struct_fields__:
-            _require_finite(getattr(value, field))
+            require_finite(getattr(value, field))
     elif isinstance(value, tuple) and value and not isinstance(value[0], int):
         for item in value:
-            _require_finite(item)
+            require_finite(item)
 
 
 class Tensor(Struct, frozen=True):

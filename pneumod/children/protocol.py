@@ -32,7 +32,7 @@ HEADER = struct.Struct("<I")
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 NICENESS = 5
 PROGRESS_S = 0.25  # the least time between two reports
-CORES_A_CHILD = 4  # x
+CORES_A_CHILD = 1  # x
 MAX_CHILDREN = 8
 
 

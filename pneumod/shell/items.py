@@ -15,7 +15,7 @@ from pneumod.shell.desk import Desk
 from pneumod.shell.parcels import Parcels
 from pneumod.shell.worker import Emit, Worker
 
-ROOM = 4  # items in work for each child: one is done while the files of the next come
+ROOM = 2  # items in work for each child: one is done while the files of the next come
 IDLE_S = 60.0  # then the child and its decoders end
 
 

@@ -87,7 +87,7 @@ async def test_nodes_of_different_speeds_finish_together(stage: Stage) -> None:
     assert said.out == stage.alone
     done, ends_s = shares(said.err), [float(end) for end in re.findall(r"node .* after ([\d.]+) s", said.err)]
     assert len(ends_s) == 3
-    assert min(ends_s) > 0.7 * max(ends_s), said.err
+    assert min(ends_s) > 0.75 * max(ends_s), said.err
     assert done["node 1"] < done["node 2"], said.err
 
 
