@@ -22,6 +22,7 @@ from pneumod.parcel import Answer
 
 Label = Literal["NORMAL", "PNEUMONIA"]
 
+FORMULA = ("=", "+", "-", "@")  # what begins so, a spreadsheet computes
 FIELDS = ("path", "label", "probability", "threshold", "model", "warnings", "error", "about", "notice")
 
 
@@ -57,10 +58,14 @@ class NoAnswer(Struct, frozen=True, omit_defaults=True):
 def name_of(path: Path) -> str:
     """A path for a line, of printable characters only; no two paths have the same.
 
+    One that a spreadsheet would take for a formula begins with `./`, which names the same file.
+
     Bytes that aren't UTF-8, and characters that can't be printed, become escapes as Python writes them; so that these
     can be told from a name's own characters, a backslash is doubled.
     """
     text = os.fsencode(path).replace(b"\\", b"\\\\").decode(errors="backslashreplace")
+    if text.startswith(FORMULA):
+        text = f"./{text}"
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
@@ -116,14 +121,22 @@ def as_row(result: Result | NoAnswer) -> tuple[str, ...]:
     if isinstance(result, NoAnswer):
         return (result.path, *[""] * 5, result.error, "", "")
     numbers = f"{result.probability:.6f}", f"{result.threshold:.6f}"
-    more = "; ".join(result.warnings), "", result.about or "", result.notice
-    return (result.path, result.label, *numbers, result.model, *more)
+    more = "; ".join(result.warnings), "", _as_text(result.about or ""), result.notice
+    return (result.path, result.label, *numbers, _as_text(result.model), *more)
+
+
+def _as_text(value: str) -> str:
+    """What a spreadsheet shows as it is: a text of a model's card may begin like a formula."""
+    return f"'{value}" if value.startswith(FORMULA) else value
 
 
 def csv_line(values: Iterable[str]) -> str:
     """One line of CSV, with its end; no value has a line's end in it."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([" ".join(value.splitlines()) for value in values])
+    cells = [" ".join(value.splitlines()) for value in values]
+    # Where a spreadsheet separates by semicolons, only quotes keep a path with one from becoming two cells.
+    quoting = csv.QUOTE_ALL if any(";" in cell or "\t" in cell for cell in cells) else csv.QUOTE_MINIMAL
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerow(cells)
     return text.getvalue()
 
 

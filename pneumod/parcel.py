@@ -10,14 +10,16 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from pneumod import wire
+from pneumod import __version__, wire
 from pneumod.errors import WireError
-from pneumod.primitives import Share
+from pneumod.primitives import Name, Share
 from pneumod.settings import Preparation
 from pneumod.work import PARCEL_BYTES
 
 T = TypeVar("T", bound=Struct)
 
+VERSION = 2  # of the way from files to pixels; a change makes every cache of prepared images anew
+RELEASE = f"{__version__}/{VERSION}"  # nodes of the same one make the same of a file
 MAX_FILES = 256  # of an item
 
 
@@ -37,6 +39,7 @@ class Head(Struct, frozen=True):
     force: bool = False  # also take DICOM files that are no chest projection
     card: bytes | None = None  # of the model, JSON
     model: bytes | None = None  # the LiteRT file
+    version: Name = RELEASE  # of the pneumod that wants it done; one of another version refuses
 
 
 class Parcel(Struct, frozen=True):

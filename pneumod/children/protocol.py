@@ -32,8 +32,7 @@ HEADER = struct.Struct("<I")
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 NICENESS = 5
 PROGRESS_S = 0.25  # the least time between two reports
-CORES_A_CHILD = 1  # x
-MAX_CHILDREN = 8
+MAX_CHILDREN = 8  # that do work items
 
 
 class Progress(Struct, frozen=True, tag=True):
@@ -91,9 +90,12 @@ def unpack_frame(body: bytes) -> Frame:
 
 
 def item_children(threads: int) -> tuple[int, int]:
-    """How many children do work items, and how many processor cores each has. `threads` of a config: 0 is all."""
+    """How many children do work items, and how many processor cores each has. `threads` of a config: 0 is all.
+
+    One a core: a small item, of 3 files, has use for no more.
+    """
     cores = threads or len(os.sched_getaffinity(0))
-    children = min(max(1, cores // CORES_A_CHILD), MAX_CHILDREN)
+    children = min(cores, MAX_CHILDREN)
     return children, -(-cores // children)
 
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from pneumod.config import CLASSES, NodeConfig
 from pneumod.errors import DataError
-from pneumod.images.batch import Skipped, Watch
 from pneumod.images.cache import Busy, Cache, open_cache
 from pneumod.images.folders import LabelledFile, labelled_files
 from pneumod.images.index import Entry
@@ -30,6 +29,8 @@ BUSY_S = 0.5  # between two tries to open a cache that another process has
 TRIES = 3  # to have every row on the disk as its checksum says
 
 Say = Callable[[str], None]
+Watch = Callable[[float, float], None]  # fraction done in [0, 1], images a second
+Skipped = tuple[Path, str]  # a file that was set aside, and why
 
 
 def warn(text: str) -> None:

@@ -54,27 +54,35 @@ def labelled_files(folder: Path) -> list[LabelledFile]:
 def image_files(folder: Path) -> Iterator[Path]:
     """The images in a folder and in those below it, each folder's entries sorted by name.
 
-    Hidden ones are left out, and no link to a folder is followed.
+    Hidden ones are left out, and no link to a folder is followed. A folder below it that can't be listed comes itself,
+    so that whoever reads it learns why.
 
     Raises:
-        DataError: a folder can't be listed.
+        DataError: `folder` can't be listed.
     """
-    names, folders = [], set()
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    names.append(entry.name)
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.add(entry.name)
+        yield from _walked(folder)
     except OSError as error:
         raise _unreadable(folder, error) from error
-    names.sort()
-    for name in names:
+
+
+def _walked(folder: Path) -> Iterator[Path]:
+    names, folders = [], set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                names.append(entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.add(entry.name)
+    for name in sorted(names):
+        path = folder / name
         if name in folders:
-            yield from image_files(folder / name)
-        elif is_image(folder / name):
-            yield folder / name
+            try:
+                yield from _walked(path)
+            except OSError:
+                yield path
+        elif is_image(path):
+            yield path
 
 
 def _subfolder(folder: Path, name: str) -> Path | None:

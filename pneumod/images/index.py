@@ -11,9 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 2  # of the way from files to pixels, and of the cache's form; a change makes every cache anew
+from pneumod.parcel import VERSION  # a change of the cache's form raises it too
+
 PAGE = 512  # missing files that are looked up at once
-PASSING = ("can't be read", "no such file")  # reasons that say nothing of the file's content: it is tried again
+# Reasons that may be the machine's fault and not the file's: it is tried again the next time. (So is one that hung, but
+# not while a folder is watched: each look would take as long.)
+PASSING = ("can't be read", "no such file", "the decoder died", "the decoder failed on it (MemoryError)")
+HUNG = "the decoder hung"
 
 SCHEMA = """
 CREATE TABLE file (path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
@@ -108,7 +112,7 @@ class Index:
             self._sql.executemany(
                 query,
                 (
-                    ((reason or "").startswith(PASSING), row, crc, reason, os.fsencode(path))
+                    ((reason or "").startswith((*PASSING, HUNG)), row, crc, reason, os.fsencode(path))
                     for path, row, crc, reason in entries
                 ),
             )

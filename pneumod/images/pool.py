@@ -71,7 +71,7 @@ class _Decoder:
 
 
 class Pool:
-    """Decoders, to be used in a `with` statement, by one thread.
+    """Decoders, to be used in a `with` statement, by one thread (but for `stop`).
 
     Args:
         processes: decoders at most; 0: one a core.
@@ -92,6 +92,7 @@ class Pool:
         self._decoders: list[_Decoder] = []
         self._selector = selectors.DefaultSelector()
         self._waiting: deque[_Task] = deque()  # that no decoder has yet
+        self._stopped = False
 
     def __enter__(self) -> Pool:
         self._start()  # the first needs no work to be started: meanwhile the caller does something else
@@ -112,12 +113,17 @@ class Pool:
             DataError: the decoders can't be started.
         """
         self._waiting.clear()  # of a map that was left before its end
+        self._stopped = False
         files, window = iter(sources), deque[_Task]()
         self._take(files, window)
         return self._results(files, window)
 
+    def stop(self) -> None:
+        """Have a `map` end within PART_S, before its time. May be called from another thread."""
+        self._stopped = True
+
     def _results(self, sources: Iterator[Path | bytes], window: deque[_Task]) -> Generator[Ready | str]:
-        while window:
+        while window and not self._stopped:
             result = window[0].result
             if result is None:
                 self._receive()

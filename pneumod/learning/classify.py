@@ -15,7 +15,9 @@ from pneumod.images.pool import Pool, Ready
 from pneumod.learning.predict import Predictor
 from pneumod.parcel import Answer
 
-LINGER_S = 0.25  # an image waits for others of its batch no longer
+# When an image comes that long after the last answers, those that wait get theirs, though the batch isn't full. (While
+# none comes, because a file holds all decoders, they wait: 30 s at most, when the pool sets it aside.)
+LINGER_S = 0.25
 
 Source = TypeVar("Source", Path, bytes)
 

@@ -13,8 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pneumod.errors import ModelError
-from pneumod.images.batch import Watch
-from pneumod.images.dataset import Pixels
+from pneumod.images.dataset import Pixels, Watch
 from pneumod.learning import model as network
 from pneumod.learning.augment import augment
 from pneumod.messages import BIN_COUNT, LOGIT_LIMIT, MAX_LOSS, Histogram, RunSettings, Scores

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from zlib import crc32
 
 from pneumod.errors import BusError
 from pneumod.logs import component
@@ -38,12 +39,20 @@ class Pieces:
 
     def __init__(self) -> None:
         self.count: int | None = None  # known with the first
+        self.reading = 0
         self.here: dict[int, bytes] = {}
         self.asked: set[int] = set()
         self.grew = asyncio.Event()
 
     def add(self, piece: Piece) -> bool:
-        """Take a piece; False if it can't be one of this parcel, or is here already."""
+        """Take a piece; False if it can't be one of this parcel, or is here already.
+
+        The owner may have read the files again, and one may have changed since: then it begins anew.
+        """
+        if piece.reading != self.reading:
+            self.count, self.reading = None, piece.reading
+            self.here.clear()
+            self.asked.clear()
         self.count = self.count or min(piece.count, MAX_PIECES)
         if piece.count != self.count or piece.index >= piece.count or piece.index in self.here:
             return False
@@ -167,12 +176,12 @@ class Parcels:
         """Send pieces of this node's batch, once the command gave the files."""
         try:
             async with self.desk.files(batch, item) as data:
-                count = max(1, -(-len(data) // PIECE_BYTES))
+                count, reading = max(1, -(-len(data) // PIECE_BYTES)), crc32(data)
                 for index in [index for index in indices if index < count]:
                     if not self.desk.wants(batch, item):
                         raise Over("somebody else was faster, or the batch is over")
                     part = data[index * PIECE_BYTES : (index + 1) * PIECE_BYTES]
-                    ms = await self._send(node, Piece(batch, item, index, count, part))
+                    ms = await self._send(node, Piece(batch, item, index, count, part, reading))
                     if item is not None:
                         self._measure(node, batch, item, index, count, ms, len(data))
         except Over:

@@ -38,7 +38,7 @@ class Batch:
         Args:
             nodes: of the site, this one among them.
             desk: the socket of this node's daemon.
-            say: is told why the rest is done at home, where it is.
+            say: is told why the rest is done at home, where it is, and why a node could not do its part.
         """
         self.paths, self.task, self.nodes, self.desk, self.say = paths, task, nodes, desk, say
         self.tally = Tally()
@@ -57,6 +57,7 @@ class Batch:
                 while part := runner.run(_next(parts)):
                     yield from part
             finally:
+                self.task.stop()  # a decoder that hangs holds its thread
                 runner.run(parts.aclose())
 
     async def _parts(self, home: ThreadPoolExecutor) -> AsyncGenerator[list[Outcome]]:
@@ -81,7 +82,7 @@ class Batch:
             if self.paths and self.nodes < 2:
                 raise Away("the roster names no other node of this site")
             for first in range(0, len(self.items), MAX_ITEMS):
-                leg = Leg(self.ledger, self.paths, self.task, self.items[first : first + MAX_ITEMS])
+                leg = Leg(self.ledger, self.paths, self.task, self.items[first : first + MAX_ITEMS], self.say)
                 await leg.run(self.desk, self.tally)
         except Away as error:
             self.say(f"{error}; {self.ledger.left:,} of {self.ledger.count:,} images are done here")

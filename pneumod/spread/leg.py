@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 import uuid
 from bisect import bisect_left
 from collections import deque
@@ -37,6 +38,7 @@ class Task(NamedTuple):
     head: Head
     pixels: int  # bytes of pixels that come of a file; 0: a probability comes of it
     home: Callable[[Iterable[Path]], Iterator[Outcome]]  # the same by this process, in the order of the files
+    stop: Callable[[], None] = lambda: None  # called from another thread, has `home` end soon
 
     def is_done(self, outcome: Outcome) -> bool:
         """Whether this is an answer, of the right kind. A reason why there is none must be this machine's own."""
@@ -48,11 +50,24 @@ class Task(NamedTuple):
 class Leg:
     """Up to MAX_ITEMS items that are offered together; each is the ascending places of its files."""
 
-    def __init__(self, ledger: Ledger, paths: Sequence[Path], task: Task, items: Sequence[tuple[int, ...]]) -> None:
-        self.ledger, self.paths, self.task, self.items = ledger, paths, task, items
+    def __init__(
+        self,
+        ledger: Ledger,
+        paths: Sequence[Path],
+        task: Task,
+        items: Sequence[tuple[int, ...]],
+        say: Callable[[str], None],
+    ) -> None:
+        """
+        Args:
+            say: is told why a node could not do an item, once a node.
+        """
+        self.ledger, self.paths, self.task, self.items, self.say = ledger, paths, task, items, say
         self.open = set(range(len(items)))
         self._needs: list[int] = []  # items that are asked for, a heap
         self._came = False  # something did, since the last look
+        self._unable: set[int] = set()  # nodes of which that was told
+        self._read_ms: dict[int, float] = {}  # by item, what its parcel cost this process
         self._costs: dict[str, deque[Cost]] = {how: deque(maxlen=MEASURED) for how in ("sent", "worked")}
 
     async def run(self, desk: Path, tally: Tally) -> None:
@@ -97,7 +112,8 @@ class Leg:
             await self.ledger.until(lambda: bool(self._needs) and self._is_near(self._needs[0]))
             item = heapq.heappop(self._needs)
             paths = [self.paths[file] for file in self.items[item]]
-            await counter.say(Give(item, await asyncio.to_thread(read_parcel, paths)))
+            data, self._read_ms[item] = await asyncio.to_thread(_timed, paths)
+            await counter.say(Give(item, data))
 
     async def _unblock(self) -> None:
         """Keep the item at home whose turn it is, where it is not done and others wait for that.
@@ -132,6 +148,10 @@ class Leg:
     def _take(self, came: Came, tally: Tally) -> None:
         """The first that came of an item."""
         self._came = True
+        if came.failed is not None and came.node not in self._unable:
+            self._unable.add(came.node)
+            why = "".join(char if char.isprintable() else "?" for char in came.failed)
+            self.say(f"node {came.node} could not do its part: {why}; what it leaves is done here")
         files = self.items[came.item]
         fresh = 0
         for file, outcome in zip(files, _outcomes(came, len(files)), strict=False):
@@ -149,7 +169,8 @@ class Leg:
         self.ledger.wake()
 
     def _weigh(self, spent: Spent, tally: Tally) -> None:
-        self._costs[spent.how].append(Cost(len(self.items[spent.item]), spent.parcel_bytes, spent.ms))
+        read_ms = self._read_ms.get(spent.item, 0.0) if spent.how == "sent" else 0.0
+        self._costs[spent.how].append(Cost(len(self.items[spent.item]), spent.parcel_bytes, spent.ms + read_ms))
         tally.worth = worth(self._costs["sent"], self._costs["worked"])
         if tally.worth is not None and not tally.worth.pays:
             raise Away(f"sending doesn't pay: {tally.worth}")
@@ -162,6 +183,12 @@ def read_parcel(paths: Sequence[Path]) -> bytes:
         files.append(_read(path, room))
         room -= len(files[-1])
     return parcel.pack(Parcel(tuple(files)))
+
+
+def _timed(paths: Sequence[Path]) -> tuple[bytes, float]:
+    """`read_parcel`, and the milliseconds of a core that it took: those can't be worked in."""
+    start_s = time.thread_time()
+    return read_parcel(paths), 1000 * (time.thread_time() - start_s)
 
 
 def _read(path: Path, most_bytes: int) -> bytes:

@@ -41,7 +41,7 @@ class Site:
                 yield came if isinstance(came, str) else Answer(came.facts, pixels=came.pixels.tobytes())
 
         side = pool.preparation.image_size
-        task = Task("preprocess", Head(pool.preparation, pool.force), side**2, alone)
+        task = Task("preprocess", Head(pool.preparation, pool.force), side**2, alone, pool.stop)
         with closing(self._outcomes(paths, task)) as outcomes:
             for outcome in outcomes:
                 if isinstance(outcome, str):
@@ -58,7 +58,7 @@ class Site:
 
         file = predictor.file
         head = Head(pool.preparation, pool.force, msgspec.json.encode(file.card), file.data)
-        with closing(self._outcomes(paths, Task("predict", head, 0, alone))) as outcomes:
+        with closing(self._outcomes(paths, Task("predict", head, 0, alone, pool.stop))) as outcomes:
             for path, outcome in zip(paths, outcomes, strict=True):
                 yield Seen(path, outcome)
 

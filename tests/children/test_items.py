@@ -99,6 +99,25 @@ def test_one_batch_after_another(child: Child, model_head: Head) -> None:
     assert answer.pixels == bytes([3]) * 40**2
 
 
+def test_two_batches_by_turns_keep_their_decoders_and_a_third_ends_those_of_the_first(child: Child) -> None:
+    heads = [parcel.pack(Head(Preparation(28 + number))) for number in range(3)]
+
+    def decoders() -> set[str]:
+        return set(Path(f"/proc/{child.process.pid}/task/{child.process.pid}/children").read_text().split())
+
+    for head in heads[:2]:
+        child.ask(errand(head, png(1)))
+    both = decoders()
+    assert len(both) == 2
+    for _ in range(3):
+        for head in heads[:2]:
+            child.ask(errand(head, png(1)))
+    assert decoders() == both
+    child.ask(errand(heads[2], png(1)))
+    assert len(decoders()) == 2
+    assert len(decoders() & both) == 1
+
+
 def test_as_many_pixels_as_an_item_may_have_fit_into_what_comes_of_it(child: Child) -> None:
     head = parcel.pack(Head(Preparation(224)))
     *_, done = child.ask(errand(head, *[png(grey) for grey in range(3)]))

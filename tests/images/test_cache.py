@@ -17,6 +17,7 @@ import pytest
 
 from pneumod.images import cache as module
 from pneumod.images.cache import Busy, Cache, open_cache
+from pneumod.images.pool import DIED, HUNG
 from pneumod.settings import Preparation
 from tests.disks import small_disk
 
@@ -236,8 +237,8 @@ def test_a_copy_that_was_cut_off_is_removed(tmp_path: Path) -> None:
 
 
 def test_reasons_are_told_again_and_passing_ones_tried_again(tmp_path: Path) -> None:
-    paths = make_files(tmp_path / "x", 3)
-    reasons = ["the decoder hung on it", "can't be read: Permission denied", "no such file"]
+    paths = make_files(tmp_path / "x", 4)
+    reasons = ["the file is empty", "can't be read: Permission denied", DIED, HUNG]
     with opened(tmp_path / "c") as cache:
         cache.see(paths)
         for path, reason in zip(paths, reasons, strict=True):

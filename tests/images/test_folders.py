@@ -64,3 +64,12 @@ def test_the_images_of_a_folder_come_depth_first_and_by_name(tmp_path: Path) -> 
     assert names == ["IM0001", "a.jpg", "b/1.DCM", "b/2.png", "c.tiff", "d.png/x.bmp", "y.png"]
     with pytest.raises(DataError, match="nowhere: not a folder that can be read"):
         list(image_files(tmp_path / "nowhere"))
+
+
+def test_a_folder_that_goes_away_ends_no_walk(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "1.png", tmp_path / "b" / "2.png", tmp_path / "c" / "3.png")
+    walk = image_files(tmp_path)
+    assert next(walk) == tmp_path / "a" / "1.png"
+    (tmp_path / "b" / "2.png").unlink()
+    (tmp_path / "b").rmdir()
+    assert list(walk) == [tmp_path / "b", tmp_path / "c" / "3.png"]

@@ -137,9 +137,9 @@ async def test_the_end_of_a_batch_fails_its_items(owner: Part) -> None:
         assert failed == JobFailed(item(3), "the batch is over, or the item is done")
 
 
-async def test_a_machine_of_many_cores_does_several_items_at_a_time(tmp_path: Path, broker: Broker) -> None:
+async def test_a_machine_of_two_cores_does_two_items_at_a_time(tmp_path: Path, broker: Broker) -> None:
     async with part_of(tmp_path, 1, broker.port, HOME) as owner:
-        owner.link.config = replace(owner.link.config, threads=8)
+        owner.link.config = replace(owner.link.config, threads=2)
         async with bench_of(owner) as bench, batch_at(owner) as its:
             assert room(owner.link.config) == 2 * ROOM
             for number in range(4):

@@ -91,6 +91,15 @@ async def test_a_piece_that_nobody_asked_for_or_from_another_node_is_dropped(sta
         getting.cancel()
 
 
+async def test_pieces_of_two_readings_of_the_files_are_not_mixed(start: Start) -> None:
+    async with start(2) as worker:
+        fetching = asyncio.create_task(worker.parcels._fetch((1, NAME, 3)))
+        await asyncio.sleep(0)
+        for piece in (Piece(NAME, 3, 0, 3, b"old", 7), Piece(NAME, 3, 1, 2, b"new", 8), Piece(NAME, 3, 0, 2, b"a ", 8)):
+            worker.parcels.hear_piece(1, piece)
+        assert await asyncio.wait_for(fetching, LIMIT_S) == b"a new"
+
+
 async def test_pieces_that_disagree_on_their_number_are_not_mixed(start: Start) -> None:
     async with start(2) as worker:
         fetching = asyncio.create_task(worker.parcels._fetch((1, NAME, 3)))
