@@ -161,7 +161,8 @@ class Operator:
         waiting = self._replies[str(master), tag] = asyncio.get_running_loop().create_future()
         try:
             await self.connection.publish(kind, NO_TERM, request, str(master), tag)
-            reply = await asyncio.wait_for(waiting, REPLY_TIMEOUT_S)
+            async with asyncio.timeout(REPLY_TIMEOUT_S):
+                reply = await waiting
         except TimeoutError as error:
             raise BusError(f"the master (node {master}) did not answer in {REPLY_TIMEOUT_S:.0f} s") from error
         finally:
