@@ -1,13 +1,15 @@
 """`pneumod predict` beside a loop without it: the network alone, whole folders, and one image from a cold start.
 
-    python benchmarks/predict.py FOLDER [--runs 5] [--repeat 24]
+    python benchmarks/predict.py FOLDER [--runs 5] [--repeat 24] [--many 100000]
 
-FOLDER has X-rays as files (JPEG or PNG), at their native size. Three tables:
+FOLDER has X-rays as files (JPEG or PNG), at their native size. Four tables:
   1. The network: pixels that are ready -> answers, by Predictor and by the same interpreter in a bare loop.
   2. A folder: files -> answers, by `pneumod predict FOLDER --json` and by a plain script that reads each file with
      OpenCV and runs the same LiteRT file on all cores, batch by batch; as whole processes. Beside them the decoding of
      `pneumod predict` alone, without the network.
   3. A cold start: one image, as whole processes; also by Keras, where TensorFlow is installed.
+  4. Many small files (links to one synthetic X-ray of 224 pixels), where --many says so: speed, and the peak memory of
+     the command's own process, for a fiftieth of them and for all.
 Both sides run in turn, so that a busy moment hits both; medians, and the median of the ratios.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,10 +27,12 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import cv2
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
+from pneumod.demo import phantom
 from pneumod.images.folders import image_files
 from pneumod.learning.card import ModelFile, load_model
 from pneumod.learning.predict import PACKAGED, Predictor
@@ -78,7 +83,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=int, default=5, help="of each side")
     parser.add_argument("--repeat", type=int, default=24, help="times that each file stands in the folder of table 2")
+    parser.add_argument("--many", type=int, help="files of table 4, and that table alone")
     arguments = parser.parse_args()
+    if arguments.many:
+        many_table(arguments.many)
+        return
     file = load_model(PACKAGED)
     files = list(image_files(arguments.folder))
     network_table(file, arguments.runs)
@@ -179,6 +188,27 @@ def cold_table(file: ModelFile, image: Path, runs: int) -> None:
     print("\n3. One image, a cold process, seconds")
     for (name, seconds), ratio in zip(times.items(), ratios, strict=True):
         print(f"{name:32} {seconds:8.2f}   x {ratio:.2f}")
+
+
+def many_table(most: int) -> None:
+    random = np.random.default_rng(0)
+    small = phantom.draw(random, phantom.site(random, 0, 1), True).pixels
+    print("\n4. Many files, by pneumod predict DIR --json\n  files  images/s  peak MB")
+    for count in (most // 50, most):
+        with tempfile.TemporaryDirectory() as scratch:
+            image, folder = Path(scratch, "x.png"), Path(scratch, "many")
+            cv2.imwrite(str(image), cv2.resize(small, (224, 224), interpolation=cv2.INTER_CUBIC))
+            folder.mkdir()
+            for index in range(count):
+                os.symlink(image, folder / f"{index:06}.png")
+            started, peak_kb = time.perf_counter(), 0
+            command = [sys.executable, "-m", "pneumod", "predict", str(folder), "--json"]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+                while running.poll() is None:
+                    told = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{running.pid}/status").read_text())
+                    peak_kb = int(told[1]) if told else peak_kb  # a process that has just ended tells none
+                    time.sleep(0.05)
+            print(f"{count:7,} {count / (time.perf_counter() - started):9,.0f} {peak_kb / 1000:8.0f}")
 
 
 if __name__ == "__main__":

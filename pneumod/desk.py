@@ -18,7 +18,11 @@ came of it before.
 
 from __future__ import annotations
 
+import asyncio
+import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -99,6 +103,16 @@ def socket_path(state_dir: Path) -> Path:
     return state_dir / SOCKET
 
 
+@contextmanager
+def address(path: Path) -> Iterator[str]:
+    """A short path of the socket: its address has 108 bytes at most, and a folder's path may have more."""
+    place = os.open(path.parent, os.O_PATH)
+    try:
+        yield f"/proc/self/fd/{place}/{path.name}"
+    finally:
+        os.close(place)
+
+
 def pack_frame(frame: Frame) -> bytes:
     """A frame with its length before it."""
     body = wire.pack(frame)
@@ -115,3 +129,16 @@ def unpack_frame(body: bytes) -> Frame:
         return msgspec.convert(wire.unpack(body), Frame, builtin_types=(bytes,))  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
         raise WireError(f"bad frame: {error}"[:200]) from error
+
+
+async def read_frame(reader: asyncio.StreamReader) -> Frame:
+    """The next frame of a connection.
+
+    Raises:
+        WireError: not one of the frames, or too long.
+        IncompleteReadError: the connection ended.
+    """
+    (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
+    if size > MAX_FRAME_BYTES:
+        raise WireError("too long")
+    return unpack_frame(await reader.readexactly(size))

@@ -25,6 +25,8 @@ class Maps:
             ConfigError: one file is named for many images, or a folder that is read itself.
             ModelError: the model gives no maps.
         """
+        from pneumod.children.painter import Painter
+
         many = len(images) > 1 or images[0].is_dir()
         self._file = target if target.suffix.lower() == ".png" and not target.is_dir() else None
         if many and self._file is not None:
@@ -34,9 +36,13 @@ class Maps:
                 raise ConfigError(f"--heatmap {target}: it lies in {path}, and would be read too; name a place outside")
         if not predictor.gives_maps:
             raise ModelError(f"{predictor.file.path}: the model gives no maps; --heatmap needs one of a newer export")
-        self._folder, self._force = target, force
-        self._preparation = predictor.file.card.preparation
+        self._folder = target
+        self._painter = Painter(predictor.file.card.preparation, force)
         self._root = os.path.commonpath([os.path.abspath(path if path.is_dir() else path.parent) for path in images])
+
+    def close(self) -> None:
+        """No more pictures are drawn."""
+        self._painter.close()
 
     def draw(self, seen: Seen[Path], result: Result) -> None:
         """Write the picture of one image.
@@ -44,24 +50,27 @@ class Maps:
         Raises:
             DataError: it can't be written, or something else is in its place.
         """
-        from pneumod.images import heatmap
-        from pneumod.images.load import read_picture
-        from pneumod.images.prepare import content_box
+        from pneumod.children.painter import Wanted
 
         assert seen.cam is not None
         inside = Path(os.path.relpath(os.path.abspath(seen.source), self._root))
         path = self._file or self._folder / inside.with_name(f"{inside.name}.png")
-        try:
-            grey = read_picture(seen.source, max(heatmap.PANEL_PX), self._force).grey  # a decoder has just survived it
-        except DataError as error:
-            print(f"{result.path}: no heat map: {error}", file=sys.stderr)  # it was changed or taken away meanwhile
-            return
         said = result.probability, result.threshold, result.label, result.model, result.warnings
-        png = heatmap.draw(grey, seen.cam, *said, box=content_box(grey, self._preparation))
         try:
-            if path.exists() and not heatmap.is_ours(path):
+            png = self._painter.draw(Wanted(seen.source, seen.cam, *said))
+        except DataError as error:  # a decoder has just read it, but at another scale; or it was changed meanwhile
+            print(f"{result.path}: no heat map: {error}", file=sys.stderr)
+            return
+        try:
+            if path.exists() and not is_ours(path):
                 raise DataError(f"{path}: it is there already, and no heat map; name another place with --heatmap")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, png)
         except OSError as error:
             raise DataError(f"{path}: can't be written: {error.strerror}") from error
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a heat map, so that another may take its place."""
+    with path.open("rb") as file:
+        return b"tEXtSoftware\0pneumod" in file.read(256)

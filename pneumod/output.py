@@ -134,9 +134,8 @@ def csv_line(values: Iterable[str]) -> str:
     """One line of CSV, with its end; no value has a line's end in it."""
     text = io.StringIO()
     cells = [" ".join(value.splitlines()) for value in values]
-    # Where a spreadsheet separates by semicolons, only quotes keep a path with one from becoming two cells.
-    quoting = csv.QUOTE_ALL if any(";" in cell or "\t" in cell for cell in cells) else csv.QUOTE_MINIMAL
-    csv.writer(text, lineterminator="\n", quoting=quoting).writerow(cells)
+    # Quoted, a value with a semicolon stays one cell also where spreadsheets separate by semicolons.
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(cells)
     return text.getvalue()
 
 

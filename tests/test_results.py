@@ -38,6 +38,30 @@ def test_what_can_not_be_opened_is_told_once_and_tried_again(out: Path) -> None:
     assert errors(out) == [DENIED.error, "the file is empty"]
 
 
+@pytest.mark.parametrize("name", ['=cmd|"x".png', "+1.png", "-1.png", "@sum(a1).png"])
+def test_a_name_that_a_spreadsheet_would_compute_is_written_as_a_path(out: Path, name: str) -> None:
+    """`./` before it names the same file; and it is known again."""
+    written = name_of(Path(name))
+    with ResultsFile(out) as results:
+        results.add(NoAnswer(written, "the file is empty"), STAMP)
+    with out.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["path"] == f"./{name}"
+    assert Path(row["path"]) == Path(name)
+    with ResultsFile(out) as results:
+        assert results.is_done(name_of(Path(name)), STAMP)
+    assert name_of(Path("a=b.png")) == "a=b.png"
+
+
+def test_a_semicolon_makes_no_second_cell(out: Path) -> None:
+    """Many spreadsheets separate by semicolons; what would follow one may be a formula."""
+    with ResultsFile(out) as results:
+        results.add(NoAnswer("a;=1+1.png", "the file is empty"), STAMP)
+        assert out.read_text().splitlines()[1].startswith('"a;=1+1.png","2217",')
+    with ResultsFile(out) as results:
+        assert results.is_done("a;=1+1.png", STAMP)
+
+
 def test_a_line_that_is_torn_anywhere_is_cut_off(out: Path) -> None:
     odd = name_of(Path('with "quotes", and\nmore.png'))
     with ResultsFile(out) as results:
@@ -62,10 +86,10 @@ def test_a_line_that_is_torn_anywhere_is_cut_off(out: Path) -> None:
         assert not results.is_done("a.png", STAMP._replace(mtime_ns=STAMP.mtime_ns + 1))
 
 
-def test_a_spreadsheets_ends_of_lines_are_taken(out: Path) -> None:
+def test_what_a_spreadsheet_saved_is_taken(out: Path) -> None:
     with ResultsFile(out) as results:
         results.add(NoAnswer("a.png", "x"), STAMP)
-    out.write_bytes(out.read_bytes().replace(b"\n", b"\r\n").replace(b"a.png", b'"a.png"'))
+    out.write_bytes(out.read_bytes().replace(b"\n", b"\r\n").replace(b'"', b""))
     with ResultsFile(out) as results:
         assert results.is_done("a.png", STAMP)
         results.add(NoAnswer("b.png", "x"), STAMP)

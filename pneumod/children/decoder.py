@@ -41,13 +41,20 @@ def read(source: Path | bytes, least: int, force: bool) -> Picture:
 
 def start(read: Read = read) -> None:
     """The main part of a decoder's process."""
+    confine()
+    with socket.socket(fileno=int(sys.argv[1])) as pool, suppress(BrokenPipeError, ConnectionResetError):
+        _serve(pool, read)  # until the pool has gone
+
+
+def confine() -> None:
+    """Make a process ready to decode files that may be malicious: it can't take the machine's memory or outlive its
+    parent."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pool's process
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold a patient's picture
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends, a decoder is to die, not the daemon
-    with socket.socket(fileno=int(sys.argv[1])) as pool, suppress(BrokenPipeError, ConnectionResetError):
-        _serve(pool, read)  # until the pool has gone
+    with suppress(OSError):  # /proc may be hidden, or for reading only
+        Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends, a decoder is to die, not the daemon
 
 
 def _serve(pool: socket.socket, read: Read) -> None:

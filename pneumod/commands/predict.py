@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,9 +35,11 @@ def run(args: argparse.Namespace) -> int:
     file = find_model(args.model, node.state_dir if node else None)
     terms = Terms(file.card, file.card.threshold if args.threshold is None else args.threshold, args.abstain)
     one = len(args.images) == 1 and not args.images[0].is_dir()
-    with Pool(file.card.preparation, 1 if one else args.processes, args.force) as pool:
+    with Pool(file.card.preparation, 1 if one else args.processes, args.force) as pool, ExitStack() as held:
         predictor = Predictor(file, 1 if one else THREADS, args.batch)  # while the pool starts
-        maps = Maps(args.heatmap, args.images or [args.watch], predictor, args.force) if args.heatmap else None
+        maps = None
+        if args.heatmap:
+            maps = held.enter_context(closing(Maps(args.heatmap, args.images or [args.watch], predictor, args.force)))
         if args.watch is not None:
             from pneumod.commands.watch import watch
 

@@ -10,7 +10,7 @@ from pneumod.images import jpeg
 from pneumod.images.orientation import EXIF
 
 START, APP0, APP14, APP15, COMMENT, END = 0xD8, 0xE0, 0xEE, 0xEF, 0xFE, 0xD9  # JPEG's markers
-TABLES = jpeg.FRAMES | {0xC4, 0xCC, jpeg.SCAN, 0xDB, 0xDC, 0xDD}  # frames, and DHT, DAC, SOS, DQT, DNL, DRI
+TABLES = jpeg.FRAMES | {0xC4, jpeg.SCAN, 0xDB, 0xDD}  # frames, and DHT, SOS, DQT, DRI
 NAMED = frozenset({(APP0, b"JFIF\x00"), (APP14, b"Adobe")})  # applications' data that tell what the colours are,
 NAMED_BYTES = 12  # by their first bytes
 PRESETS, PRESETS_BYTES = 0xF8, 13  # JPEG-LS (T.87): LSE; other lengths of it are tables of colours

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from pydicom import config as pydicom_config
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
-from pydicom.filereader import read_dataset
+from pydicom.filereader import read_dataset, read_partial
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -43,7 +44,6 @@ from pneumod.images.levels import is_plain, shown
 from pneumod.images.load import read_file
 from pneumod.images.picture import MAX_FILE_BYTES, Colours, Grey, Picture, check_size, colour_of, picture
 from pneumod.images.projection import why_not_chest
-from pneumod.images.quiet import quiet
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", module="pydicom")
@@ -53,6 +53,8 @@ T = TypeVar("T")
 
 DAMAGED = "a damaged or truncated DICOM file"
 COLOURS = ("Red", "Green", "Blue")
+PATIENT_AGE = Tag(0x0010, 0x1010)
+HEAD_BYTES = 1024 * 1024  # of a file, as it is and inflated, in which the age is looked for
 # All that is read of a file. Nothing else is looked at: no patient's name is in memory as such.
 TAGS = (
     *("Modality", "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence"),
@@ -97,26 +99,32 @@ def age_years(path: Path) -> float | None:
     if not is_dicom_file(path):
         return None
     try:
-        data = read_file(path)
-        return silent(lambda: _age_years(data))
+        head = read_file(path, HEAD_BYTES)
+        return silent(lambda: _age_years(head))
     except DataError:
         return None
 
 
-def _age_years(data: bytes) -> float | None:
-    _check_inflated(data)
-    dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=["PatientAge"])
+def _age_years(head: bytes) -> float | None:
+    if start := deflated_from(head):
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head[start:], HEAD_BYTES)
+        dataset = read_dataset(io.BytesIO(inflated), False, True, None, _is_behind_age, specific_tags=[PATIENT_AGE])
+    else:
+        dataset = read_partial(io.BytesIO(head), _is_behind_age, specific_tags=[PATIENT_AGE])
     age = str(dataset.get("PatientAge") or "").strip().upper()
     days = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}.get(age[-1:], 365.25)  # a bare number is of years
     number = age.rstrip("DWMY")
     return int(number) * days / 365.25 if number.isdecimal() else None
 
 
+def _is_behind_age(tag: BaseTag, *_: object) -> bool:
+    return bool(tag > PATIENT_AGE)
+
+
 def silent(work: Callable[[], T]) -> T:
     """What `work` returns, or a DataError that carries nothing of what pydicom or a decoder said."""
     try:
-        with quiet():
-            return work()
+        return work()
     except DataError:
         raise
     except (KeyboardInterrupt, SystemExit):
@@ -128,13 +136,18 @@ def silent(work: Callable[[], T]) -> T:
 
 def _check_inflated(data: bytes) -> None:
     """Refuse a deflated file whose contents are over the limit, before pydicom inflates it whole."""
+    if start := deflated_from(data):
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        if len(inflater.decompress(data[start:], MAX_FILE_BYTES + 1)) > MAX_FILE_BYTES:
+            raise DataError(f"the inflated file is over {MAX_FILE_BYTES // 2**20} MiB")
+
+
+def deflated_from(data: bytes) -> int:
+    """Where the deflated part of a DICOM file begins; 0: there is none."""
     file = io.BytesIO(data)
     file.seek(132)
     meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        if len(inflater.decompress(data[file.tell() :], MAX_FILE_BYTES + 1)) > MAX_FILE_BYTES:
-            raise DataError(f"the inflated file is over {MAX_FILE_BYTES // 2**20} MiB")
+    return file.tell() if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian else 0
 
 
 def _decode(dataset: Dataset, least_px: int, force: bool) -> Picture:

@@ -9,13 +9,13 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import DSfloat
 
 from pneumod.errors import DataError
 from pneumod.images import jpeg
 from pneumod.images.codestreams import bare_j2k, bare_jpeg
-from pneumod.images.dicom import check, is_monochrome, read, silent, syntax_of
+from pneumod.images.dicom import check, deflated_from, is_monochrome, read, silent, syntax_of
 from pneumod.images.levels import lookup_table, number
 from pneumod.images.projection import is_raw, modality_of, part_of, view_of
 
@@ -30,18 +30,23 @@ TABLES = ("ModalityLUTSequence", "VOILUTSequence")
 def for_travel(data: bytes) -> bytes:
     """The same picture, of the same outcome here and elsewhere, in a file without anything that names a patient.
 
-    JPEG and JPEG 2000 data stay as they are, without comments; others become little endian (deflated, if they were
-    squeezed before), without the bits that aren't part of a value. What says which picture it is becomes one of a
-    few known words.
+    JPEG and JPEG 2000 data stay as they are, without comments; others become little endian, without the bits that
+    aren't part of a value. What says which picture it is becomes one of a few known words. Nothing is decompressed
+    here: that is for a decoder's process.
 
     Raises:
-        DataError: it can't be decoded at all, or it needs a palette.
+        DataError: it can't be decoded at all, it needs a palette, or it is deflated or RLE.
     """
-    return silent(lambda: _for_travel(read(data)))
+    return silent(lambda: _for_travel(data))
 
 
-def _for_travel(dataset: Dataset) -> bytes:
+def _for_travel(data: bytes) -> bytes:
+    if deflated_from(data):
+        raise DataError("a deflated DICOM file stays at home")
+    dataset = read(data)
     check(dataset)
+    if syntax_of(dataset) == RLELossless:
+        raise DataError("a DICOM file of RLE pixels stays at home")
     kind = str(dataset.PhotometricInterpretation)
     if not is_monochrome(dataset) and kind not in COLOURS:
         raise DataError("a DICOM file with a palette stays at home")
@@ -72,14 +77,13 @@ def _for_travel(dataset: Dataset) -> bytes:
 def _put_pixels(kept: Dataset, dataset: Dataset) -> UID:
     """Put the pixel data into `kept`, and return their transfer syntax."""
     syntax = syntax_of(dataset)
-    if not syntax.is_encapsulated or syntax == RLELossless:
+    if not syntax.is_encapsulated:
         stored = pixel_array(dataset, index=0)
         kept.PixelData = stored.astype(stored.dtype.newbyteorder("<")).tobytes() + bytes(stored.nbytes % 2)
         kept["PixelData"].VR = "OB" if stored.itemsize == 1 else "OW"
         if stored.ndim == 3:
             kept.PhotometricInterpretation = "RGB"
-        squeezed = syntax in (RLELossless, DeflatedExplicitVRLittleEndian)
-        return DeflatedExplicitVRLittleEndian if squeezed else ExplicitVRLittleEndian
+        return ExplicitVRLittleEndian
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     bare = bare_jpeg(frame) if frame.startswith(jpeg.MAGIC) else bare_j2k(frame)
     kept.PixelData = encapsulate([bare])

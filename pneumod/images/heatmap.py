@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,9 +25,7 @@ SMOOTH = 0.06  # standard deviation of the smoothing, of the map's side: three q
 LEAST_TOP = 8.0
 OPACITY = 0.6  # of the colour where the evidence is strong: the X-ray must show through
 FIRST_COLOUR = 60  # of Inferno's 256: those before it would darken the X-ray
-MEANING = (
-    "Colour: the network's evidence by place, in units of the logit. It outlines no disease."
-)
+MEANING = "Colour: the network's evidence by place, in units of the logit. It outlines no disease."
 PAPER, INK, DIM, AMBER = (16, 18, 20), (236, 238, 240), (160, 166, 172), (255, 190, 90)
 
 Pixels = NDArray[np.uint8]
@@ -115,12 +112,6 @@ def _colours(share: Map) -> Pixels:
     """uint8 [..., 3], RGB: from violet over red to yellow, in rising brightness, so that it reads in grey as well."""
     levels = np.rint(FIRST_COLOUR + share * (255 - FIRST_COLOUR)).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file is a picture of `draw`, so that another may take its place."""
-    with path.open("rb") as file:
-        return b"tEXtSoftware\0pneumod" in file.read(256)
 
 
 class _Page:

@@ -11,7 +11,6 @@ import numpy as np
 from pneumod.errors import DataError
 from pneumod.images.orientation import EXIF, TURNED, orientation_of, upright
 from pneumod.images.picture import Grey, Picture, check_size, colour_of, picture
-from pneumod.images.quiet import quiet
 
 MAGIC = b"\xff\xd8\xff"
 DAMAGED = "a damaged or truncated JPEG"
@@ -87,8 +86,7 @@ def read(data: bytes, flags: int) -> Grey:
         DataError: OpenCV can't decode it.
     """
     try:
-        with quiet():
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise DataError(DAMAGED) from error
     if pixels is None or pixels.size == 0:

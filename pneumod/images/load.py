@@ -49,8 +49,8 @@ def is_dicom(data: bytes) -> bool:
     return data[128:132] == b"DICM"
 
 
-def read_file(path: Path) -> bytes:
-    """A file's bytes.
+def read_file(path: Path, most_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """A file's bytes, the first `most_bytes` of them.
 
     Raises:
         DataError: not there, unreadable, empty, no file, or over MAX_FILE_BYTES.
@@ -62,7 +62,7 @@ def read_file(path: Path) -> bytes:
                 raise DataError("not a file but a pipe or a device")
             if status.st_size > MAX_FILE_BYTES:
                 raise DataError(f"the file is over {MAX_FILE_BYTES // 2**20} MiB")
-            data = file.read(status.st_size)
+            data = file.read(min(status.st_size, most_bytes))
     except FileNotFoundError as error:
         raise DataError("no such file") from error
     except OSError as error:

@@ -12,7 +12,6 @@ from PIL import Image, TiffImagePlugin
 from pneumod.errors import DataError
 from pneumod.images.orientation import EXIF, orientation_of, upright
 from pneumod.images.picture import Grey, Picture, check_size, colour_of, picture
-from pneumod.images.quiet import quiet
 
 Image.MAX_IMAGE_PIXELS = None  # the limit is ours: one for every format
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged tags; what matters ends in an exception
@@ -35,8 +34,7 @@ def decode(data: bytes, name: str) -> Picture:
         DataError: damaged, over the limit of pixels, or a TIFF of several pictures.
     """
     try:
-        with quiet():
-            return _decode(data, name)
+        return _decode(data, name)
     except DataError:
         raise
     except Exception as error:  # Pillow has no common exception: OSError, SyntaxError, ValueError, struct.error, ...

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -10,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumod.errors import ModelError
-from pneumod.images.quiet import quiet
 from pneumod.learning.card import CURRENT, ModelFile, load_model
 
 PACKAGED = Path(__file__).parents[1] / "model" / "provisional.json"
@@ -80,7 +81,7 @@ class Predictor:
         self.file = file
         self.batch = batch
         try:
-            with quiet():
+            with _quiet():
                 self._interpreter = Interpreter(model_content=file.data, num_threads=threads)
                 self._set_batch(1)
         except (ValueError, RuntimeError) as error:
@@ -147,3 +148,19 @@ class Predictor:
             ModelError: the network gave a value that isn't finite.
         """
         return self.answers(pixels).probability
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Turn file descriptor 2 to nowhere: XNNPACK writes there, with no way to tell it not to.
+
+    It is that of all threads: what they write meanwhile is lost, so hold it around native calls only.
+    """
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)

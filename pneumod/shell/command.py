@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from pneumod.desk import HEADER, MAX_FRAME_BYTES, SOCKET, Bring, Frame, Refused, pack_frame, unpack_frame
+from pneumod.desk import SOCKET, Bring, Frame, Refused, address, pack_frame, read_frame
 from pneumod.errors import WireError
 from pneumod.logs import component
 from pneumod.shell.patience import ends_within, look_away
@@ -45,10 +45,7 @@ class Command:
 
     async def read(self) -> Frame:
         """The next frame; raises as `brings` does."""
-        (size,) = HEADER.unpack(await self._reader.readexactly(HEADER.size))
-        if size > MAX_FRAME_BYTES:
-            raise WireError("too long")
-        return unpack_frame(await self._reader.readexactly(size))
+        return await read_frame(self._reader)
 
     def send(self, frame: Frame) -> None:
         """Say a short thing without waiting. A command that doesn't read is dropped."""
@@ -113,14 +110,12 @@ def _listening(folder: Path) -> socket.socket:
         OSError: it can't be made there.
     """
     (folder / SOCKET).unlink(missing_ok=True)  # the directory is locked: nobody else serves it
-    listening, place = socket.socket(socket.AF_UNIX), os.open(folder, os.O_PATH)
+    listening = socket.socket(socket.AF_UNIX)
     try:
-        path = f"/proc/self/fd/{place}/{SOCKET}"  # an address has 108 bytes at most, and a folder's path may have more
-        listening.bind(path)
-        os.chmod(path, 0o660)  # nobody can connect before it listens
+        with address(folder / SOCKET) as path:
+            listening.bind(path)
+            os.chmod(path, 0o660)  # nobody can connect before it listens
     except OSError:
         listening.close()
         raise
-    finally:
-        os.close(place)
     return listening

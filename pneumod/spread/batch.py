@@ -113,7 +113,7 @@ class Batch:
             done = await loop.run_in_executor(home, list, islice(outcomes, len(part)))
             for file, outcome in zip(part, done, strict=True):
                 self.ledger.put(file, outcome)
-            self.tally.add(HOME, len(part), 0)
+            self.tally.add(HOME, len(part))
 
 
 async def _next(parts: AsyncGenerator[list[Outcome]]) -> list[Outcome]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 
-from pneumod.desk import HEADER, MAX_FRAME_BYTES, Bring, End, Frame, pack_frame, unpack_frame
+from pneumod.desk import Bring, End, Frame, address, pack_frame, read_frame
 from pneumod.errors import PneumodError, WireError
 
 RETURN_S = 20.0  # a daemon that goes away in the middle is waited for so long
@@ -37,11 +36,12 @@ class Counter:
         until_s: float | None = None  # it is waited for; None: it was never there
         while True:
             try:
-                reader, self._writer = await _connect(self.path)
+                with address(self.path) as place:
+                    reader, self._writer = await asyncio.open_unix_connection(place)
                 until_s = until_s or loop.time() + RETURN_S
                 await self.say(self.bring)
                 while True:
-                    frame = await _read(reader)
+                    frame = await read_frame(reader)
                     until_s = loop.time() + RETURN_S
                     yield frame
             except (OSError, asyncio.IncompleteReadError) as error:
@@ -69,21 +69,6 @@ class Counter:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-
-async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    place = os.open(path.parent, os.O_PATH)
-    try:  # an address has 108 bytes at most, and a folder's path may have more
-        return await asyncio.open_unix_connection(f"/proc/self/fd/{place}/{path.name}")
-    finally:
-        os.close(place)
-
-
-async def _read(reader: asyncio.StreamReader) -> Frame:
-    (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
-    if size > MAX_FRAME_BYTES:
-        raise WireError("too long")
-    return unpack_frame(await reader.readexactly(size))
 
 
 def _why(error: Exception) -> str:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from pneumod import parcel
 from pneumod.desk import Bring, Came, Give, Need, Refused, Spent
 from pneumod.errors import DataError, WireError
+from pneumod.images.load import read_file
 from pneumod.images.travel import for_travel
 from pneumod.parcel import Answers, Head, Parcel
 from pneumod.spread.counter import Away, Counter
@@ -193,10 +194,9 @@ def _timed(paths: Sequence[Path]) -> tuple[bytes, float]:
 
 def _read(path: Path, most_bytes: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(most_bytes + 1)  # it may have grown since it was planned
+        data = read_file(path, most_bytes + 1)  # it may have grown since it was planned
         travelling = for_travel(data) if len(data) <= most_bytes else b""
-    except (OSError, DataError):
+    except DataError:
         return b""
     return travelling if len(travelling) <= most_bytes else b""
 

@@ -16,7 +16,6 @@ class Share(Struct):
     """What one node did."""
 
     files: int = 0
-    items: int = 0
     last_s: float = 0.0  # since the start
 
 
@@ -42,10 +41,9 @@ class Tally:
         """Files a second."""
         return self.files / self.seconds
 
-    def add(self, who: int, files: int, items: int = 1) -> None:
+    def add(self, who: int, files: int) -> None:
         share = self.shares.setdefault(who, Share())
         share.files += files
-        share.items += items
         share.last_s = self.seconds
         self.files += files
 
@@ -55,12 +53,15 @@ class Tally:
 
     def lines(self) -> Iterator[str]:
         """What is said at the end."""
-        yield f"{self.files:,} images in {self.seconds:.1f} s, {self.per_s:.0f} images/s"
+        yield f"who did how much of {_images(self.files)}, in {self.seconds:.1f} s ({self.per_s:.0f} images/s):"
         for who, share in sorted(self.shares.items()):
-            items = f" in {share.items:,} items" if share.items else ""
-            yield f"  {_name(who)}: {share.files:,} images{items}, the last after {share.last_s:.1f} s"
+            yield f"  {_name(who)}: {_images(share.files)}, the last after {share.last_s:.1f} s"
         if self.worth is not None:
             yield f"  {self.worth}"
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"
 
 
 def _name(who: int) -> str:

@@ -15,7 +15,7 @@ from pneumod import parcel
 from pneumod.children.protocol import Done, Errand, Failed, Frame, Progress
 from pneumod.core.jobs import Work, Worked
 from pneumod.learning.card import load_model
-from pneumod.parcel import Answer, Answers, Head, Parcel
+from pneumod.parcel import RELEASE, Answer, Answers, Head, Parcel
 from pneumod.settings import Preparation
 from pneumod.work import DATA_BYTES
 from tests.children.test_light import YAML, Child
@@ -136,6 +136,9 @@ def test_what_is_no_parcel_or_no_model_fails_its_item_alone(child: Child, model_
     assert "not that of its card" in why(child.ask(errand(parcel.pack(changed), png(1), skill="predict")))
     wrong_size = msgspec.structs.replace(model_head, preparation=Preparation(SIZE * 2))
     assert "another size" in why(child.ask(errand(parcel.pack(wrong_size), png(1), skill="predict")))
+    other = parcel.pack(msgspec.structs.replace(model_head, version="0.0.9/1"))
+    told = f"it has pneumod {RELEASE}, and the command has 0.0.9/1; install the same on all nodes"
+    assert why(child.ask(errand(other, png(1), skill="predict"))) == told
     uncarded = msgspec.structs.replace(model_head, card=b"{}")
     assert why(child.ask(errand(parcel.pack(uncarded), png(1), skill="predict"))) == "the batch's model has no card"
     noise = hashlib.blake2b(b"x").digest() * 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     MPEG2MPML,
+    UID,
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
@@ -208,6 +212,24 @@ def test_the_age_of_the_patient(tmp_path: Path, age: str, years: float | None) -
     path.write_bytes(written(dataset(RAMP, 8, PatientAge=age)))
     found = dicom.age_years(path)
     assert found == (None if years is None else pytest.approx(years, abs=1e-3))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_the_age_is_read_from_the_head_of_a_file_alone(tmp_path: Path, syntax: UID) -> None:
+    """It is read by the command itself: a file may not fill its memory."""
+    path = tmp_path / "x"
+    for private_bytes, years in ((10, 6.0), (50_000_000, None)):
+        made = dataset(np.zeros((5000, 5000), np.uint8), 8, PatientAge="006Y")
+        made.add_new(0x00090010, "LO", "X")
+        made.add_new(0x00091001, "OB", bytes(private_bytes))
+        path.write_bytes(written(made, syntax))
+        del made
+        tracemalloc.start()
+        try:
+            assert dicom.age_years(path) == years
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        finally:
+            tracemalloc.stop()
 
 
 def test_there_is_no_age_in_other_files(tmp_path: Path) -> None:

@@ -98,12 +98,6 @@ def test_what_is_no_file_or_too_large(tmp_path: Path) -> None:
             read_picture(tmp_path / name)
 
 
-def test_standard_error_comes_back_after_an_image(capfd: pytest.CaptureFixture[str]) -> None:
-    decode_picture(encoded(".png", RAMP))
-    os.write(2, b"heard")
-    assert capfd.readouterr().err == "heard"
-
-
 def test_a_jpeg_needs_neither_pydicom_nor_pillow(tmp_path: Path) -> None:
     """They take time to import, which a cold `pneumod predict` hasn't got."""
     (tmp_path / "x.jpg").write_bytes(encoded(".jpg", RAMP))

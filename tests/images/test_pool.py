@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import cv2
 import numpy as np
@@ -100,6 +101,19 @@ def test_only_the_file_that_hangs_is_set_aside(tmp_path: Path) -> None:
     with Wild(SMALL, 2) as pool:
         came = kinds(list(pool.map(write_images(tmp_path, names))))
     assert {place: why for place, why in enumerate(came) if why != "pixels"} == {0: HUNG, 9: HUNG}
+
+
+def test_stop_ends_a_map_that_waits_for_a_file_that_hangs(tmp_path: Path) -> None:
+    paths = write_images(tmp_path, ["a", "b_hang", "c"])
+    with Wild(SMALL, 1) as pool:
+        pool.decode_s = 60.0
+        came = pool.map(paths)
+        first = next(came)
+        timer = Timer(0.5, pool.stop)
+        timer.start()
+        assert kinds([first, *came]) == ["pixels"]
+        pool.decode_s = Wild.decode_s
+        assert kinds(list(pool.map(paths))) == ["pixels", HUNG, "pixels"], "it can be used again"
 
 
 def test_bytes_that_kill_their_decoder_are_set_aside(tmp_path: Path) -> None:

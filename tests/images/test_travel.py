@@ -56,7 +56,7 @@ def same(one: Picture | str, other: Picture | str) -> bool:
 
 
 def opened(data: bytes) -> bytes:
-    """A DICOM file as it is, and all that a deflated one holds."""
+    """A DICOM file as it is, and all that its elements hold."""
     read = pydicom.dcmread(io.BytesIO(data))
     inside = (value for element in read.iterall() for value in (str(element.value), element.value))
     return data + b"".join(
@@ -116,8 +116,8 @@ def lookup_table() -> list[Dataset]:
 @pytest.mark.parametrize(
     "syntax",
     [
-        *(ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian),
-        *(RLELossless, JPEGBaseline8Bit, JPEG2000Lossless),
+        *(ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian),
+        *(JPEGBaseline8Bit, JPEG2000Lossless),
     ],
     ids=lambda syntax: syntax.name,
 )
@@ -148,6 +148,16 @@ def test_a_dicom_file_keeps_nothing_but_its_picture(syntax: UID, tags: dict[str,
         assert secret in opened(data)
 
 
+@pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, RLELossless], ids=lambda syntax: syntax.name)
+def test_a_dicom_file_that_would_have_to_be_decompressed_stays_at_home(syntax: UID) -> None:
+    """A decompressor is for a decoder's process alone, which a file may kill."""
+    made = dataset(RAMP, 8)
+    data = compressed(made, syntax) if syntax.is_encapsulated else written(made, syntax)
+    decode_picture(data)
+    with pytest.raises(DataError, match="stays at home"):
+        for_travel(data)
+
+
 def file_of(frame: bytes, syntax: UID) -> bytes:
     return encapsulated(dataset(RAMP, 8), syntax, frame)
 
@@ -159,11 +169,11 @@ def with_box(frame: bytes) -> bytes:
     return frame[:place] + struct.pack(">I", 8 + len(text)) + b"xml " + text + frame[place:]
 
 
-def with_tail(values: np.ndarray, syntax: UID = ExplicitVRLittleEndian) -> bytes:
+def with_tail(values: np.ndarray) -> bytes:
     """Uncompressed pixel data with text behind the picture."""
     made = dataset(values, 8)
     made.PixelData += NAME * 2
-    return written(made, syntax)
+    return written(made)
 
 
 def with_lut(first: int, raw: bytes) -> bytes:
@@ -181,7 +191,6 @@ HIDDEN: dict[str, Callable[[], bytes]] = {
     "behind JPEG 2000": lambda: file_of(saved("JPEG2000", no_jp2=True) + NAME, JPEG2000Lossless),
     "behind lossless JPEG": lambda: file_of(lossless_jpeg(RAMP, 8, 1) + NAME, JPEGLosslessSV1),
     "behind the pixels": lambda: with_tail(RAMP),
-    "behind deflated pixels": lambda: with_tail(RAMP, DeflatedExplicitVRLittleEndian),
     "behind colours": lambda: with_tail(np.dstack([RAMP] * 3)),
     "behind a packed table": lambda: with_lut(0, bytes(range(256)) + NAME),
     "behind a table": lambda: with_lut(-100, np.arange(256).astype("<u2").tobytes() + NAME),
@@ -204,12 +213,12 @@ def test_text_beside_the_pixels_does_not_travel(where: str) -> None:
         assert same(decode_picture(data), decode_picture(travels))
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless], ids=lambda one: one.name)
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian], ids=lambda one: one.name)
 def test_bits_that_are_no_part_of_a_value_do_not_travel(syntax: UID) -> None:
     """Old scanners drew text there, for viewers that know."""
     for kind in ("<u2", "<i2"):
         made = dataset((RAMP.astype(int) * 8 | 0x5000).astype(kind), 12, WindowCenter=900, WindowWidth=1500)
-        data = compressed(made, syntax) if syntax.is_encapsulated else written(made, syntax)
+        data = written(made, syntax)
         travels = for_travel(data)
         assert same(decode_picture(data), decode_picture(travels))
         assert not (np.frombuffer(pydicom.dcmread(io.BytesIO(travels)).PixelData, "<u2") & 0x5000).any()
@@ -242,7 +251,7 @@ def test_every_file_has_the_same_outcome_after_its_travel(cxr: Path) -> None:
             assert len(travels) <= len(data) + 40
             for force in (False, True):
                 assert same(outcome(data, force), outcome(travels, force)), path.name
-    assert travelled > 25
+    assert travelled > 20
 
 
 SAYING = """

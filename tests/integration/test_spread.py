@@ -44,7 +44,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def shares(err: str) -> dict[str, int]:
     """Who did how many images, as the command says in the end."""
-    return {who: int(count) for who, count in re.findall(r"^  (node \d+|here): (\d+) images", err, re.MULTILINE)}
+    return {who: int(count) for who, count in re.findall(r"^  (node \d+|here): (\d+) images?,", err, re.MULTILINE)}
 
 
 async def test_the_nodes_of_the_site_share_the_work_and_no_other_node_hears_of_it(stage: Stage) -> None:

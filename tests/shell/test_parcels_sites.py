@@ -66,6 +66,7 @@ async def test_over_a_broker_that_is_not_of_the_site_nothing_is_served_and_nothi
         owner.link.send("parcel", NO_TERM, Piece(NAME, 3, 0, 1, b"a picture"), "2")
         owner.link.send("done", NO_TERM, Done(NAME, 3, b"pixels"), "2")
         owner.link.send("taken", NO_TERM, Taken(NAME, 3), "2")
+        await asyncio.sleep(0)  # what is sent without waiting goes first
         await owner.link.publish_bulk("chunk", NO_TERM, MARKER, None)
         kinds = set()
         async with asyncio.timeout(LIMIT_S):

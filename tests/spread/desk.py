@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from pneumod import parcel
-from pneumod.desk import HEADER, Accepted, Bring, Came, End, Frame, Give, Need, pack_frame, unpack_frame
+from pneumod.desk import Accepted, Bring, Came, End, Frame, Give, Need, pack_frame, read_frame
 from pneumod.images.load import decode_picture, read_picture
 from pneumod.images.prepare import prepare_pixels
 from pneumod.parcel import Answer, Answers, Parcel
@@ -71,11 +71,6 @@ class Talk:
 
 
 Script = Callable[[Talk], Awaitable[None]]
-
-
-async def read_frame(reader: asyncio.StreamReader) -> Frame:
-    (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
-    return unpack_frame(await reader.readexactly(size))
 
 
 @asynccontextmanager
