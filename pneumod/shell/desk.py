@@ -145,9 +145,7 @@ class Desk:
             log.warning("a command at the desk sent what has no place there (%s): closed", error)
         except (OSError, asyncio.IncompleteReadError):
             log.debug("a command left the desk")
-        except (
-            PneumodError
-        ) as error:  # of the disk: it is the batch's end; what the node needs to write is another matter
+        except PneumodError as error:  # of the disk: the batch's end, not the node's
             why = str(error)
         finally:
             await command.close(why)

@@ -22,9 +22,9 @@ ROOM = 8
 class Cluster:
     """Nodes 1, 2, 3 of site a and node 4 of site b; who began which item, and what was delivered, is noted."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, room: int = ROOM) -> None:
         self.world = World(seed, sorted(SITES), Weather((1, 5)))
-        self.world.sites, self.world.room = dict(SITES), ROOM
+        self.world.sites, self.world.room = dict(SITES), room
         self.begun: list[tuple[int, int]] = []  # (node, item)
         self.delivered: list[tuple[int, int]] = []
         self.taken: set[int] = set()
@@ -160,3 +160,24 @@ def test_what_came_of_each_item_is_kept_under_its_number() -> None:
     data = cluster.world.machines[2].disk.delivered
     assert data[BATCH, 17] == f"2 {BATCH} 17".encode()
     assert len(data) == ITEMS
+
+
+def test_nodes_of_speeds_one_to_four_end_within_a_tenth_of_the_time_of_each_other() -> None:
+    cluster = Cluster(12, room=2)
+    speeds = {1: 4, 2: 2, 3: 1}
+    for node, speed in speeds.items():
+        cluster.world.machines[node].slowness = 4 / speed
+    ended: dict[int, int] = {}
+
+    def see(world: World, machine: Machine, action: act.Action) -> None:
+        if isinstance(action, act.Deliver):
+            ended[action.node] = world.now_ms
+
+    cluster.world.observers.append(see)
+    start_ms = cluster.world.now_ms
+    cluster.offer(2)
+    cluster.until(2, ITEMS)
+    took_ms = max(ended.values()) - start_ms
+    done = Counter(node for node, _ in cluster.begun)
+    assert max(ended.values()) - min(ended.values()) <= took_ms / 10, (ended, start_ms)
+    assert done[1] > 2.5 * done[3], f"faster nodes do more: {done}"
