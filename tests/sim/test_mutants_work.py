@@ -24,12 +24,12 @@ def commit_with(monkeypatch: Patch, bits_of: object) -> None:
     """The owner persists other bits than those of what was delivered."""
     commit = Owner._commit
 
-    def wrong(self: Owner, batch: Offer) -> None:
-        commit(self, batch)
-        known = self.state.durable.batch
-        assert known is not None
+    def wrong(self: Owner, batch: Offer) -> Offer:
+        known = commit(self, batch)
         assert callable(bits_of)
-        self.state.remember(batch=msgspec.structs.replace(known, done=bits_of(known)))
+        known = msgspec.structs.replace(known, done=bits_of(known))
+        self.state.remember(batch=known)
+        return known
 
     monkeypatch.setattr(Owner, "_commit", wrong)
 
