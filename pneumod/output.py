@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from pneumod import RESEARCH_ONLY
 from pneumod.errors import ConfigError, DataError
+from pneumod.imagefile import is_dicom_file
 from pneumod.learning import sanity
 from pneumod.learning.card import ModelCard
 from pneumod.parcel import Answer
@@ -95,6 +96,15 @@ def result_of(path: Path, answer: Answer | str, terms: Terms, age_years: float |
         warnings=(*(["the model is provisional"] if card.status == "provisional" else []), *doubts),
         about=card.about,
     )
+
+
+def age_years(path: Path, terms: Terms) -> float | None:
+    """Of the patient, where the model's card tells ages and the file is a DICOM file that tells one."""
+    if terms.card.ages_years is None or not is_dicom_file(path):
+        return None
+    from pneumod.images import dicom
+
+    return dicom.age_years(path)
 
 
 def as_words(result: Result | NoAnswer) -> str:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pneumod.errors import ConfigError, DataError
-from pneumod.imagefile import IMAGE_SUFFIXES, is_dicom_file
+from pneumod.imagefile import IMAGE_SUFFIXES
 from pneumod.images.pool import Pool
 from pneumod.learning.classify import Seen, classify
 from pneumod.learning.predict import Predictor, find_model
 from pneumod.maps import Maps
-from pneumod.output import Output, Result, Tally, Terms, notices, result_of
+from pneumod.output import Output, Result, Tally, Terms, age_years, notices, result_of
 from pneumod.progress import bar
 
 if TYPE_CHECKING:
@@ -127,15 +127,6 @@ def named_node(args: argparse.Namespace) -> NodeConfig | None:
     from pneumod.config import load  # imports YAML, which --model need not wait for
 
     return load(args.config, need_data=False)
-
-
-def age_years(path: Path, terms: Terms) -> float | None:
-    """Of the patient, where the model's card tells ages and the file is a DICOM file that tells one."""
-    if terms.card.ages_years is None or not is_dicom_file(path):
-        return None
-    from pneumod.images import dicom
-
-    return dicom.age_years(path)
 
 
 def files_of(arguments: Iterable[Path]) -> Iterator[Path]:

@@ -6,13 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from pneumod.commands.predict import age_years
 from pneumod.images.arrivals import Arrival, Arrivals, stamp_of
 from pneumod.images.pool import Pool
 from pneumod.learning.classify import classify
 from pneumod.learning.predict import Predictor
 from pneumod.maps import Maps
-from pneumod.output import Output, Result, Tally, Terms, name_of, notices, result_of
+from pneumod.output import Output, Result, Tally, Terms, age_years, name_of, notices, result_of
 from pneumod.results import ResultsFile
 
 

@@ -41,9 +41,9 @@ from pneumod.imagefile import is_dicom_file
 from pneumod.images import jpeg
 from pneumod.images.codestreams import j2k_size
 from pneumod.images.levels import is_plain, shown
-from pneumod.images.load import read_file
 from pneumod.images.picture import MAX_FILE_BYTES, Colours, Grey, Picture, check_size, colour_of, picture
 from pneumod.images.projection import why_not_chest
+from pneumod.images.read import read_file
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", module="pydicom")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
 from pneumod.errors import DataError
 from pneumod.images import jpeg
-from pneumod.images.picture import MAX_FILE_BYTES, Picture
+from pneumod.images.picture import Picture
+from pneumod.images.read import read_file
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAGIC = {PNG_MAGIC: "PNG", b"II*\x00": "TIFF", b"MM\x00*": "TIFF", b"II+\x00": "TIFF", b"BM": "BMP"}
@@ -47,26 +46,3 @@ def decode_picture(data: bytes, least_px: int = 0, force: bool = False) -> Pictu
 def is_dicom(data: bytes) -> bool:
     """Whether a file's first 132 bytes are those of a DICOM file (PS3.10, 7.1)."""
     return data[128:132] == b"DICM"
-
-
-def read_file(path: Path, most_bytes: int = MAX_FILE_BYTES) -> bytes:
-    """A file's bytes, the first `most_bytes` of them.
-
-    Raises:
-        DataError: not there, unreadable, empty, no file, or over MAX_FILE_BYTES.
-    """
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError("not a file but a pipe or a device")
-            if status.st_size > MAX_FILE_BYTES:
-                raise DataError(f"the file is over {MAX_FILE_BYTES // 2**20} MiB")
-            data = file.read(min(status.st_size, most_bytes))
-    except FileNotFoundError as error:
-        raise DataError("no such file") from error
-    except OSError as error:
-        raise DataError(f"can't be read: {error.strerror}") from error
-    if not data:
-        raise DataError("the file is empty")
-    return data

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pneumod import parcel
 from pneumod.desk import Bring, Came, Give, Need, Refused, Spent
 from pneumod.errors import DataError, WireError
-from pneumod.images.load import read_file
+from pneumod.images.read import read_file
 from pneumod.images.travel import for_travel
 from pneumod.parcel import Answers, Head, Parcel
 from pneumod.spread.counter import Away, Counter
