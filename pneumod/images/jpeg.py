@@ -33,7 +33,7 @@ REDUCED_COLOUR = {
 }
 # Factor -> how many times the square's side the reduced picture's shorter side must be. The larger the reduction,
 # the more of the edges' sharpness is lost within a pixel of the square.
-ROOM = {8: 2.5, 4: 2, 2: 2}
+ROOM = {8: 3, 4: 2, 2: 2}
 
 
 class Frame(NamedTuple):
